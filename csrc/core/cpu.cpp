@@ -1,0 +1,22 @@
+#include "core/cpu.h"
+
+namespace engine {
+
+bool cpu_supports(const std::string& isa) {
+    if (isa == "generic") return true;
+#if defined(__aarch64__)
+    if (isa == "neon") return true;  // part of the base architecture
+#elif defined(__x86_64__)
+    // The built-in also asks the operating system (XGETBV) whether it saves the registers.
+    __builtin_cpu_init();
+    if (isa == "avx2")
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (isa == "avx512")
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512cd") && cpu_supports("avx2");
+#endif
+    return false;
+}
+
+}  // namespace engine

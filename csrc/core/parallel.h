@@ -1,0 +1,46 @@
+// Threads. What is computed per item never depends on how many threads there are, so results are
+// bit-identical for any thread count.
+#pragma once
+
+#include <cstdint>
+
+namespace engine {
+
+// Threads a parallel region uses: ENGINE_NUM_THREADS, else OMP_NUM_THREADS, else the cores that
+// affinity and the cgroup quota leave.
+int num_threads();
+// Throws Error(value) unless count >= 1.
+void set_num_threads(int count);
+
+namespace detail {
+using RangeFunction = void (*)(void* context, int64_t begin, int64_t end, int thread);
+void run_parallel(int64_t items, int threads, RangeFunction function, void* context);
+}  // namespace detail
+
+// Calls f(begin, end, thread) with contiguous ranges that cover [0, items); thread t of T owns
+// [items*t/T, items*(t+1)/T), so the same thread owns the same rows in every layer. f must not throw.
+// At most items / grain threads take part: choose grain so that one thread has 16k operations.
+template <class F>
+void parallel_for(int64_t items, int64_t grain, F&& f) {
+    if (items <= 0) return;
+    int64_t threads = num_threads();
+    if (grain > 1 && items / grain < threads) threads = items / grain;
+    if (items < threads) threads = items;
+    if (threads <= 1) {
+        f(int64_t{0}, items, 0);
+        return;
+    }
+    detail::run_parallel(
+        items, static_cast<int>(threads),
+        [](void* context, int64_t begin, int64_t end, int thread) {
+            (*static_cast<F*>(context))(begin, end, thread);
+        },
+        const_cast<void*>(static_cast<const void*>(&f)));
+}
+
+template <class F>
+void parallel_for(int64_t items, F&& f) {
+    parallel_for(items, 1, static_cast<F&&>(f));
+}
+
+}  // namespace engine

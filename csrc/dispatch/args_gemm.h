@@ -1,0 +1,61 @@
+// Arguments of the kernels in csrc/kernels/gemm.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace engine {
+
+enum class Activation : int32_t { none, relu, relu6 };
+
+// C[i][j] = epilogue(sum over taps t, depth k of A(i, t, k) * B(t * depth + k, j))
+//   A(i, t, k) = a[taps[t] + i * a_row + k * a_depth]
+//   B(q, j)    = b[q * b_row + j]
+// A convolution is this product with one tap per kernel row; a plain matrix product has one tap.
+struct GemmArgs {
+    const float* a;
+    int64_t a_row, a_depth;
+    const int64_t* taps;  // element offsets into a
+    int64_t tap_count;
+    int64_t depth;
+    const float* b;  // a panel: rows of b_row floats, readable up to vectors * lanes columns
+    int64_t b_row;
+    float* c;
+    int64_t c_row;
+    int64_t rows;
+    int64_t columns;  // of C, at most vectors * lanes
+    int32_t vectors;  // per panel row, 1 to 4
+    // Epilogue: start from bias (columns floats) or from C, add a residual, activate.
+    bool accumulate;
+    Activation activation;
+    const float* bias;      // or null
+    const float* residual;  // or null; element (i, j) at residual[i * residual_row + j]
+    int64_t residual_row;
+};
+
+// panel[q][j] = source[q * source_row + j * source_column] for j < columns, 0 for the rest of the
+// panel's width.
+struct PackArgs {
+    const float* source;
+    int64_t source_row, source_column;
+    int64_t rows, columns;
+    float* panel;
+    int64_t width;
+};
+
+// sums[j] += sum over rows of source[i * row + j], rows in ascending order.
+struct ColumnSumArgs {
+    const float* source;
+    int64_t row;
+    int64_t rows, columns;
+    float* sums;
+};
+
+// Runs `rounds` groups of independent multiply-adds in registers; *flops is what they amount to.
+struct PeakArgs {
+    int64_t rounds;
+    double* flops;
+    float* sink;  // receives a value that depends on all of them
+};
+
+}  // namespace engine

@@ -1,0 +1,61 @@
+// Arguments of csrc/kernels/pool.cpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace engine {
+
+// Output position o of an axis reads the `count[o]` input positions begin[o], begin[o] + step, ...
+// (all inside the input).
+struct PoolAxis {
+    const int32_t* begin;
+    const int32_t* count;
+    int64_t step;
+};
+
+// Rows [row_begin, row_end) of the n * out_h output rows.
+struct MaxPoolArgs {
+    const float* src;
+    float* dst;
+    int32_t* indices;  // iy * in_w + ix per output element, pixel stride dst_ld; may be null
+    int64_t src_ld, dst_ld, channels;
+    int64_t in_h, in_w, out_h, out_w;
+    PoolAxis y, x;
+    int64_t row_begin, row_end;
+};
+
+// Channels [0, channels) of one image: dst is overwritten.
+struct MaxPoolBackwardArgs {
+    const float* dy;
+    const int32_t* indices;
+    float* dx;
+    int64_t dy_ld, indices_ld, dx_ld, channels;
+    int64_t in_pixels, out_pixels;
+    int32_t* bad;  // set to 1 when an index lies outside [0, in_pixels); such an element is skipped
+};
+
+// dst = sum over the window / (y_size[oy] * x_size[ox]).
+struct AvgPoolArgs {
+    const float* src;
+    float* dst;
+    int64_t src_ld, dst_ld, channels;
+    int64_t in_h, in_w, out_h, out_w;
+    PoolAxis y, x;
+    const float *y_size, *x_size;
+    int64_t row_begin, row_end;
+};
+
+// Rows [row_begin, row_end) of the n * in_h rows of dx. Axes are the transposed windows: input
+// position i is read by the output positions begin[i] ... begin[i] + count[i] - 1.
+struct AvgPoolBackwardArgs {
+    const float* dy;
+    float* dx;
+    int64_t dy_ld, dx_ld, channels;
+    int64_t in_h, in_w, out_h, out_w;
+    PoolAxis y, x;
+    const float *y_size, *x_size;
+    int64_t row_begin, row_end;
+};
+
+}  // namespace engine

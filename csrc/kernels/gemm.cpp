@@ -1,0 +1,199 @@
+// Matrix product on packed panels: the one multiply-add loop of the engine.
+//
+//   C[i][j] = epilogue(sum_t sum_k A[taps[t] + i*a_row + k*a_depth] * B[t*depth + k][j])
+//
+// Method: a tile of MR rows x NV vectors of C stays in registers; per k, NV loads of B and MR
+// broadcasts of A. A is read where it lies (any row and depth stride): convolutions pass pixels,
+// weight gradients pass transposed operands, nothing is repacked. Rows are split evenly over tiles, so
+// that no tile is left with a row or two.
+// Registers: MR * NV sums + NV of B + 1 broadcast: AVX-512 14x2 = 31 of 32, 6x4 = 29; AVX2 6x2 = 15 of
+// 16. A's rows are addressed from ceil(MR / 3) base pointers as p, p + s, p + 2s (scaled addressing);
+// one pointer per row would spill.
+// Tried and lost elsewhere (see the project's performance notes): 7x4 (33 registers, spills), packing A.
+#include "dispatch/args.h"
+#include "simd/simd.h"
+#include "simd/tune.h"
+
+namespace engine {
+namespace ENGINE_ISA {
+
+namespace {
+
+template <int MR, int NV>
+inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* a, float* c, const float* residual) {
+    vf sum[MR][NV];
+    const int last = static_cast<int>(g.columns - (NV - 1) * VL);  // columns in the last vector, 1 to VL
+    if (g.accumulate) {
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) {
+                const float* p = c + i * g.c_row + v * VL;
+                sum[i][v] = v == NV - 1 ? load_n(p, last) : load(p);
+            }
+        }
+    } else {
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) {
+            vf start = zero();
+            if (g.bias) start = v == NV - 1 ? load_n(g.bias + v * VL, last) : load(g.bias + v * VL);
+#pragma GCC unroll 16
+            for (int i = 0; i < MR; ++i) sum[i][v] = start;
+        }
+    }
+
+    constexpr int kBases = (MR + 2) / 3;
+    const int64_t step = g.a_row, depth_step = g.a_depth, b_step = g.b_row;
+    const float* b = g.b;
+    for (int64_t t = 0; t < g.tap_count; ++t) {
+        const float* base[kBases];
+#pragma GCC unroll 8
+        for (int r = 0; r < kBases; ++r) base[r] = a + g.taps[t] + 3 * r * step;
+        for (int64_t k = 0; k < g.depth; ++k) {
+            vf row[NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < NV; ++v) row[v] = load(b + v * VL);
+#pragma GCC unroll 16
+            for (int i = 0; i < MR; ++i) {
+                const vf x = set1(base[i / 3][(i % 3) * step]);
+#pragma GCC unroll 4
+                for (int v = 0; v < NV; ++v) sum[i][v] = fma(x, row[v], sum[i][v]);
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < kBases; ++r) base[r] += depth_step;
+            b += b_step;
+        }
+    }
+
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) {
+            vf y = sum[i][v];
+            if (residual) {
+                const float* p = residual + i * g.residual_row + v * VL;
+                y = y + (v == NV - 1 ? load_n(p, last) : load(p));
+            }
+            if (g.activation != Activation::none) y = max(y, zero());
+            if (g.activation == Activation::relu6) y = min(y, set1(6.0f));
+            float* p = c + i * g.c_row + v * VL;
+            if (v == NV - 1)
+                store_n(p, y, last);
+            else
+                store(p, y);
+        }
+    }
+}
+
+template <int MR, int NV>
+void tile_function(const GemmArgs& g, const float* a, float* c, const float* residual) {
+    tile<MR, NV>(g, a, c, residual);
+}
+
+using TileFunction = void (*)(const GemmArgs&, const float*, float*, const float*);
+
+// Tiles of 1 to max rows for NV vectors; max is a register budget, see simd/tune.h.
+template <int NV, int MR>
+struct Rows {
+    static TileFunction get(int rows) {
+        return rows == MR ? &tile_function<MR, NV> : Rows<NV, MR - 1>::get(rows);
+    }
+};
+template <int NV>
+struct Rows<NV, 0> {
+    static TileFunction get(int) { return nullptr; }
+};
+
+template <int NV, int MAX>
+void panel(const GemmArgs& g) {
+    const int64_t tiles = (g.rows + MAX - 1) / MAX;
+    const int64_t base = g.rows / tiles, longer = g.rows % tiles;
+    const TileFunction short_tile = Rows<NV, MAX>::get(static_cast<int>(base));
+    const TileFunction long_tile = longer ? Rows<NV, MAX>::get(static_cast<int>(base + 1)) : short_tile;
+    int64_t i = 0;
+    for (int64_t t = 0; t < tiles; ++t) {
+        const bool is_long = t < longer;
+        (is_long ? long_tile : short_tile)(g, g.a + i * g.a_row, g.c + i * g.c_row,
+                                           g.residual ? g.residual + i * g.residual_row : nullptr);
+        i += base + (is_long ? 1 : 0);
+    }
+}
+
+}  // namespace
+
+void gemm(const GemmArgs& g) {
+    if (g.rows <= 0 || g.columns <= 0) return;
+    switch (g.vectors) {
+        case 1: panel<1, kRows1>(g); break;
+        case 2: panel<2, kRows2>(g); break;
+        case 3: panel<3, kRows3>(g); break;
+        default: panel<4, kRows4>(g); break;
+    }
+}
+
+void pack(const PackArgs& p) {
+    const int64_t full = p.columns;
+    if (p.source_column == 1) {
+        for (int64_t q = 0; q < p.rows; ++q) {
+            const float* s = p.source + q * p.source_row;
+            float* d = p.panel + q * p.width;
+            int64_t j = 0;
+            for (; j + VL <= full; j += VL) store(d + j, load(s + j));
+            if (j < full) {
+                store(d + j, load_n(s + j, static_cast<int>(full - j)));  // zeros beyond
+                j += VL;
+            }
+            for (; j < p.width; j += VL) store(d + j, zero());
+        }
+        return;
+    }
+    for (int64_t q = 0; q < p.rows; ++q) {
+        const float* s = p.source + q * p.source_row;
+        float* d = p.panel + q * p.width;
+        for (int64_t j = 0; j < full; ++j) d[j] = s[j * p.source_column];
+        for (int64_t j = full; j < p.width; ++j) d[j] = 0.0f;
+    }
+}
+
+void column_sum(const ColumnSumArgs& s) {
+    int64_t j = 0;
+    for (; j + 4 * VL <= s.columns; j += 4 * VL) {
+        vf sum[4];
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) sum[v] = load(s.sums + j + v * VL);
+        for (int64_t i = 0; i < s.rows; ++i) {
+            const float* p = s.source + i * s.row + j;
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; ++v) sum[v] = sum[v] + load(p + v * VL);
+        }
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) store(s.sums + j + v * VL, sum[v]);
+    }
+    for (; j < s.columns; j += VL) {
+        const int n = static_cast<int>(s.columns - j < VL ? s.columns - j : VL);
+        vf sum = load_n(s.sums + j, n);
+        for (int64_t i = 0; i < s.rows; ++i) sum = sum + load_n(s.source + i * s.row + j, n);
+        store_n(s.sums + j, sum, n);
+    }
+}
+
+// 12 independent chains: enough to hide the latency of two multiply-add units on any CPU here.
+void peak(const PeakArgs& p) {
+    vf sum[12];
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; ++i) sum[i] = set1(static_cast<float>(i));
+    vf x = set1(0.999f), y = set1(0.001f);
+    for (int64_t r = 0; r < p.rounds; ++r) {
+        asm volatile("" ::: "memory");
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; ++i) sum[i] = fma(sum[i], x, y);
+    }
+    vf total = zero();
+#pragma GCC unroll 12
+    for (int i = 0; i < 12; ++i) total = total + sum[i];
+    *p.sink = reduce_add(total);
+    *p.flops = 2.0 * 12 * VL * static_cast<double>(p.rounds);
+}
+
+}  // namespace ENGINE_ISA
+}  // namespace engine

@@ -1,0 +1,328 @@
+// Normalisation.
+//
+//   batch, group   y = (x - mean[c]) * scale[c] + shift[c], statistics per channel over pixels
+//                  dx = dy * a[c] + (x - mean[c]) * b[c] + c[c], after one pass of channel sums
+//   layer          y = (x - mean) * invstd * weight + bias, statistics per row of adjacent floats
+//   response       y = x / (k + alpha / size * sum of x^2 over a window of channels)^beta
+//
+// Layout: channels-last with pixel strides for the first and last, dense rows for the second.
+// Method: channel statistics are taken chunk by chunk, twice over a chunk that still lies in
+// cache (mean, then squared deviations from that mean), so a mean large against the deviation
+// costs no digits; the op combines the chunks in double. Passes that only map read each element
+// once: four pixels per visit share one load of the channel's parameters.
+// Subtracting the mean before scaling, rather than folding it into the shift, costs one
+// instruction in a pass bound by memory and keeps constant channels exact.
+// Row sums run over blocks of 4096 floats, four accumulators each, added up in double.
+// Registers: 8 accumulators + 4 means for statistics; 4 pixels + 3 parameters for the maps.
+#include "dispatch/args.h"
+#include "simd/simd.h"
+#include "simd/math.h"
+
+namespace engine {
+namespace ENGINE_ISA {
+
+namespace {
+
+inline int lanes_left(int64_t left) { return left < VL ? static_cast<int>(left) : static_cast<int>(VL); }
+inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
+inline void store_some(float* p, vf v, int n) {
+    if (n == VL)
+        store(p, v);
+    else
+        store_n(p, v, n);
+}
+
+template <int kVectors>
+inline void stats_block(const ChannelStatsArgs& a, int64_t c, int n) {
+    vf sum[kVectors], mean[kVectors], rest[kVectors];
+    for (int v = 0; v < kVectors; ++v) sum[v] = rest[v] = zero();
+    const float* p = a.src + c;
+    for (int64_t i = 0; i < a.pixels; ++i, p += a.src_ld)
+        for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + load_some(p + v * VL, n);
+    const vf count = set1(static_cast<float>(a.pixels));
+    for (int v = 0; v < kVectors; ++v) {
+        mean[v] = sum[v] / count;
+        sum[v] = zero();
+    }
+    p = a.src + c;
+    for (int64_t i = 0; i < a.pixels; ++i, p += a.src_ld)
+        for (int v = 0; v < kVectors; ++v) {
+            const vf d = load_some(p + v * VL, n) - mean[v];
+            rest[v] = rest[v] + d;
+            sum[v] = fma(d, d, sum[v]);
+        }
+    // What the rounded mean missed is the mean of the deviations.
+    for (int v = 0; v < kVectors; ++v) {
+        const vf missed = rest[v] / count;
+        store_some(a.mean + c + v * VL, mean[v] + missed, n);
+        store_some(a.m2 + c + v * VL, fnma(missed, rest[v], sum[v]), n);
+    }
+}
+
+template <int kVectors>
+inline void grad_sums_block(const ChannelGradSumsArgs& a, int64_t c, int n) {
+    vf sum[kVectors], sum_x[kVectors], mean[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+        sum[v] = sum_x[v] = zero();
+        mean[v] = load_some(a.mean + c + v * VL, n);
+    }
+    const float *dy = a.dy + c, *x = a.x + c;
+    for (int64_t i = 0; i < a.pixels; ++i, dy += a.dy_ld, x += a.x_ld)
+        for (int v = 0; v < kVectors; ++v) {
+            const vf g = load_some(dy + v * VL, n);
+            sum[v] = sum[v] + g;
+            sum_x[v] = fma(g, load_some(x + v * VL, n) - mean[v], sum_x[v]);
+        }
+    for (int v = 0; v < kVectors; ++v) {
+        store_some(a.sum_dy + c + v * VL, sum[v], n);
+        store_some(a.sum_dy_x + c + v * VL, sum_x[v], n);
+    }
+}
+
+template <int kPixels>
+inline void affine_pixels(const ChannelAffineArgs& a, const float* src, float* dst) {
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        const vf mean = load_some(a.mean + c, n), scale = load_some(a.scale + c, n);
+        const vf shift = load_some(a.shift + c, n);
+        for (int p = 0; p < kPixels; ++p)
+            store_some(dst + p * a.dst_ld + c,
+                       fma(load_some(src + p * a.src_ld + c, n) - mean, scale, shift), n);
+    }
+}
+
+template <int kPixels>
+inline void grad_pixels(const ChannelGradArgs& a, const float* dy, const float* x, float* dx) {
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        const vf dy_scale = load_some(a.dy_scale + c, n);
+        if (!x) {
+            for (int p = 0; p < kPixels; ++p)
+                store_some(dx + p * a.dx_ld + c, load_some(dy + p * a.dy_ld + c, n) * dy_scale, n);
+            continue;
+        }
+        const vf mean = load_some(a.mean + c, n), x_scale = load_some(a.x_scale + c, n);
+        const vf shift = load_some(a.shift + c, n);
+        for (int p = 0; p < kPixels; ++p) {
+            const vf centred = load_some(x + p * a.x_ld + c, n) - mean;
+            const vf rest = fma(centred, x_scale, shift);
+            store_some(dx + p * a.dx_ld + c, fma(load_some(dy + p * a.dy_ld + c, n), dy_scale, rest), n);
+        }
+    }
+}
+
+constexpr int64_t kRowBlock = 4096;
+
+// Sum of x[i] over a row.
+inline double row_sum(const float* x, int64_t columns) {
+    double total = 0;
+    for (int64_t begin = 0; begin < columns; begin += kRowBlock) {
+        const int64_t end = begin + kRowBlock < columns ? begin + kRowBlock : columns;
+        vf s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
+        int64_t i = begin;
+        for (; i + 4 * VL <= end; i += 4 * VL) {
+            s0 = s0 + load(x + i);
+            s1 = s1 + load(x + i + VL);
+            s2 = s2 + load(x + i + 2 * VL);
+            s3 = s3 + load(x + i + 3 * VL);
+        }
+        for (; i + VL <= end; i += VL) s0 = s0 + load(x + i);
+        if (i < end) s1 = s1 + load_n(x + i, static_cast<int>(end - i));
+        total += static_cast<double>(reduce_add((s0 + s1) + (s2 + s3)));
+    }
+    return total;
+}
+
+// Sum of (x[i] - mean)^2 over a row.
+inline double row_deviation(const float* x, int64_t columns, float mean_value) {
+    const vf mean = set1(mean_value);
+    double total = 0;
+    for (int64_t begin = 0; begin < columns; begin += kRowBlock) {
+        const int64_t end = begin + kRowBlock < columns ? begin + kRowBlock : columns;
+        vf s0 = zero(), s1 = zero(), s2 = zero(), s3 = zero();
+        int64_t i = begin;
+        for (; i + 4 * VL <= end; i += 4 * VL) {
+            const vf d0 = load(x + i) - mean, d1 = load(x + i + VL) - mean;
+            const vf d2 = load(x + i + 2 * VL) - mean, d3 = load(x + i + 3 * VL) - mean;
+            s0 = fma(d0, d0, s0);
+            s1 = fma(d1, d1, s1);
+            s2 = fma(d2, d2, s2);
+            s3 = fma(d3, d3, s3);
+        }
+        for (; i < end; i += VL) {
+            const int n = lanes_left(end - i);
+            const vf d = load_some(x + i, n) - (n == VL ? mean : select(first_n(n), mean, zero()));
+            s0 = fma(d, d, s0);
+        }
+        total += static_cast<double>(reduce_add((s0 + s1) + (s2 + s3)));
+    }
+    return total;
+}
+
+// dst[c] = x[c]^2 with `before` zeros in front and `after` behind.
+inline void squares_of(const float* x, int64_t channels, int64_t before, int64_t after, float* dst) {
+    for (int64_t i = 0; i < before; ++i) dst[i] = 0.0f;
+    for (int64_t c = 0; c < channels; c += VL) {
+        const int n = lanes_left(channels - c);
+        const vf v = load_some(x + c, n);
+        store_some(dst + before + c, v * v, n);
+    }
+    for (int64_t i = 0; i < after; ++i) dst[before + channels + i] = 0.0f;
+}
+
+inline vf window_sum(const float* p, int64_t size, int n) {
+    vf sum = zero();
+    for (int64_t i = 0; i < size; ++i) sum = sum + load_some(p + i, n);
+    return sum;
+}
+
+// d^-beta; beta 0.75 is the one every network uses.
+inline vf power_of(vf d, float beta) {
+    if (beta == 0.75f) {
+        const vf root = sqrt(d);
+        return set1(1.0f) / (root * sqrt(root));
+    }
+    if (beta == 0.5f) return set1(1.0f) / sqrt(d);
+    if (beta == 1.0f) return set1(1.0f) / d;
+    return pow(d, set1(-beta));
+}
+
+}  // namespace
+
+void channel_stats(const ChannelStatsArgs& a) {
+    int64_t c = 0;
+    for (; c + 4 * VL <= a.channels; c += 4 * VL) stats_block<4>(a, c, VL);
+    for (; c + VL <= a.channels; c += VL) stats_block<1>(a, c, VL);
+    if (c < a.channels) stats_block<1>(a, c, static_cast<int>(a.channels - c));
+}
+
+void channel_grad_sums(const ChannelGradSumsArgs& a) {
+    int64_t c = 0;
+    for (; c + 4 * VL <= a.channels; c += 4 * VL) grad_sums_block<4>(a, c, VL);
+    for (; c + VL <= a.channels; c += VL) grad_sums_block<1>(a, c, VL);
+    if (c < a.channels) grad_sums_block<1>(a, c, static_cast<int>(a.channels - c));
+}
+
+void channel_affine(const ChannelAffineArgs& a) {
+    int64_t p = 0;
+    for (; p + 4 <= a.pixels; p += 4) affine_pixels<4>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
+    for (; p < a.pixels; ++p) affine_pixels<1>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
+}
+
+void channel_grad(const ChannelGradArgs& a) {
+    int64_t p = 0;
+    for (; p + 4 <= a.pixels; p += 4)
+        grad_pixels<4>(a, a.dy + p * a.dy_ld, a.x ? a.x + p * a.x_ld : nullptr, a.dx + p * a.dx_ld);
+    for (; p < a.pixels; ++p)
+        grad_pixels<1>(a, a.dy + p * a.dy_ld, a.x ? a.x + p * a.x_ld : nullptr, a.dx + p * a.dx_ld);
+}
+
+void row_norm_forward(const RowNormArgs& a) {
+    const double columns = static_cast<double>(a.columns);
+    for (int64_t row = a.row_begin; row < a.row_end; ++row) {
+        const float* x = a.src + row * a.columns;
+        float* y = a.dst + row * a.columns;
+        const float mean_value = static_cast<float>(row_sum(x, a.columns) / columns);
+        const double variance = row_deviation(x, a.columns, mean_value) / columns;
+        const float invstd_value = static_cast<float>(1.0 / __builtin_sqrt(variance + a.eps));
+        a.mean[row] = mean_value;
+        a.invstd[row] = invstd_value;
+        const vf mean = set1(mean_value), invstd = set1(invstd_value);
+        for (int64_t i = 0; i < a.columns; i += VL) {
+            const int n = lanes_left(a.columns - i);
+            vf v = (load_some(x + i, n) - mean) * invstd;
+            const vf shift = a.bias ? load_some(a.bias + i, n) : zero();
+            if (a.weight)
+                v = fma(v, load_some(a.weight + i, n), shift);
+            else
+                v = v + shift;
+            store_some(y + i, v, n);
+        }
+    }
+}
+
+// dx = invstd * (g - mean(g) - xhat * mean(g * xhat)) with g = dy * weight, xhat = (x - mean) * invstd.
+void row_norm_backward(const RowNormBackwardArgs& a) {
+    for (int64_t i = 0; i < a.columns; i += VL) {
+        if (a.dweight) store_some(a.dweight + i, zero(), lanes_left(a.columns - i));
+        if (a.dbias) store_some(a.dbias + i, zero(), lanes_left(a.columns - i));
+    }
+    for (int64_t row = a.row_begin; row < a.row_end; ++row) {
+        const float *x = a.x + row * a.columns, *dy = a.dy + row * a.columns;
+        float* dx = a.dx + row * a.columns;
+        const vf mean = set1(a.mean[row]), invstd = set1(a.invstd[row]);
+        double total = 0, total_x = 0;
+        for (int64_t begin = 0; begin < a.columns; begin += kRowBlock) {
+            const int64_t end = begin + kRowBlock < a.columns ? begin + kRowBlock : a.columns;
+            vf sum = zero(), sum_x = zero();
+            for (int64_t i = begin; i < end; i += VL) {
+                const int n = lanes_left(end - i);
+                const vf d = load_some(dy + i, n);
+                const vf xhat = (load_some(x + i, n) - mean) * invstd;
+                const vf g = a.weight ? d * load_some(a.weight + i, n) : d;
+                sum = sum + g;
+                sum_x = fma(g, xhat, sum_x);
+                if (a.dweight) store_some(a.dweight + i, fma(d, xhat, load_some(a.dweight + i, n)), n);
+                if (a.dbias) store_some(a.dbias + i, load_some(a.dbias + i, n) + d, n);
+            }
+            total += static_cast<double>(reduce_add(sum));
+            total_x += static_cast<double>(reduce_add(sum_x));
+        }
+        const vf mean_g = set1(static_cast<float>(total / static_cast<double>(a.columns)));
+        const vf mean_gx = set1(static_cast<float>(total_x / static_cast<double>(a.columns)));
+        for (int64_t i = 0; i < a.columns; i += VL) {
+            const int n = lanes_left(a.columns - i);
+            const vf d = load_some(dy + i, n);
+            const vf xhat = (load_some(x + i, n) - mean) * invstd;
+            const vf g = a.weight ? d * load_some(a.weight + i, n) : d;
+            store_some(dx + i, fnma(xhat, mean_gx, g - mean_g) * invstd, n);
+        }
+    }
+}
+
+void response_norm_forward(const ResponseNormArgs& a) {
+    const int64_t size = a.before + 1 + a.after;
+    const vf alpha = set1(a.alpha_over_size), k = set1(a.k);
+    for (int64_t p = 0; p < a.pixels; ++p) {
+        const float* x = a.src + p * a.src_ld;
+        float* y = a.dst + p * a.dst_ld;
+        squares_of(x, a.channels, a.before, a.after, a.squares);
+        for (int64_t c = 0; c < a.channels; c += VL) {
+            const int n = lanes_left(a.channels - c);
+            const vf d = fma(alpha, window_sum(a.squares + c, size, n), k);
+            store_some(y + c, load_some(x + c, n) * power_of(d, a.beta), n);
+        }
+    }
+}
+
+// dx[c] = dy[c] * d[c]^-beta - 2 * alpha / size * beta * x[c] * sum of dy * y / d over the channels
+// whose window holds c.
+void response_norm_backward(const ResponseNormBackwardArgs& a) {
+    const int64_t size = a.before + 1 + a.after;
+    const vf alpha = set1(a.alpha_over_size), k = set1(a.k);
+    const vf factor = set1(2.0f * a.alpha_over_size * a.beta);
+    for (int64_t i = 0; i < a.after; ++i) a.shares[i] = 0.0f;
+    for (int64_t i = 0; i < a.before; ++i) a.shares[a.after + a.channels + i] = 0.0f;
+    for (int64_t p = 0; p < a.pixels; ++p) {
+        const float *x = a.x + p * a.x_ld, *y = a.y + p * a.y_ld, *dy = a.dy + p * a.dy_ld;
+        float* dx = a.dx + p * a.dx_ld;
+        squares_of(x, a.channels, a.before, a.after, a.squares);
+        for (int64_t c = 0; c < a.channels; c += VL) {
+            const int n = lanes_left(a.channels - c);
+            const vf d = fma(alpha, window_sum(a.squares + c, size, n), k);
+            const vf g = load_some(dy + c, n);
+            // The squares of this block's channels are still needed by the next: dx holds the first term.
+            store_some(dx + c, g * power_of(d, a.beta), n);
+            const vf share = g * load_some(y + c, n) / d;
+            store_some(a.shares + a.after + c, share, n);
+        }
+        for (int64_t c = 0; c < a.channels; c += VL) {
+            const int n = lanes_left(a.channels - c);
+            const vf sum = window_sum(a.shares + c, size, n);
+            store_some(dx + c, fnma(factor * load_some(x + c, n), sum, load_some(dx + c, n)), n);
+        }
+    }
+}
+
+}  // namespace ENGINE_ISA
+}  // namespace engine

@@ -1,0 +1,346 @@
+#include "ops/conv2d.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/env.h"
+#include "core/parallel.h"
+#include "core/status.h"
+#include "ops/gemm.h"
+
+namespace engine {
+
+Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride, const Dims& padding,
+               const Dims& dilation, int64_t groups) {
+    ENGINE_CHECK(x.n == 4, Kind::value, "[", op, "] expected an input of shape (N, C, H, W), got ", to_string(x),
+                 x.n == 3 ? ": add the batch axis with unsqueeze(0)" : ": reshape it");
+    ENGINE_CHECK(w.n == 4, Kind::value, "[", op, "] expected a weight of shape (out, in / groups, kh, kw), got ",
+                 to_string(w));
+    ENGINE_CHECK(stride.n == 2 && padding.n == 4 && dilation.n == 2, Kind::value, "[", op,
+                 "] expected stride (h, w), padding (top, bottom, left, right) and dilation (h, w)");
+    Conv c{};
+    c.n = x[0], c.ic = x[1], c.ih = x[2], c.iw = x[3];
+    c.oc = w[0], c.kh = w[2], c.kw = w[3];
+    c.stride_h = stride[0], c.stride_w = stride[1];
+    c.pad_top = padding[0], c.pad_bottom = padding[1], c.pad_left = padding[2], c.pad_right = padding[3];
+    c.dilation_h = dilation[0], c.dilation_w = dilation[1];
+    c.groups = groups;
+    constexpr int64_t kLimit = int64_t{1} << 40;
+    for (int64_t s : stride)
+        ENGINE_CHECK(s >= 1 && s < kLimit, Kind::value, "[", op, "] expected stride >= 1, got ", to_string(stride));
+    for (int64_t p : padding)
+        ENGINE_CHECK(p >= 0 && p < kLimit, Kind::value, "[", op, "] expected padding >= 0, got (top, bottom, left, right) ",
+                     to_string(padding));
+    for (int64_t d : dilation)
+        ENGINE_CHECK(d >= 1 && d < kLimit, Kind::value, "[", op, "] expected dilation >= 1, got ", to_string(dilation));
+    ENGINE_CHECK(groups >= 1, Kind::value, "[", op, "] expected groups >= 1, got ", groups);
+    ENGINE_CHECK(c.kh >= 1 && c.kw >= 1 && c.oc >= 1, Kind::value, "[", op,
+                 "] expected a weight without empty axes, got ", to_string(w));
+    ENGINE_CHECK(c.oc % groups == 0, Kind::value, "[", op, "] expected out_channels divisible by groups, got ", c.oc,
+                 " output channels and groups=", groups);
+    ENGINE_CHECK(c.ic % groups == 0 && w[1] == c.ic / groups, Kind::value, "[", op, "] expected ", w[1] * groups,
+                 " input channels (weight of shape ", to_string(w), ", groups=", groups, "), got input of shape ",
+                 to_string(x), ": set in_channels=", c.ic, " or check the layer before");
+    const int64_t height = c.ih + c.pad_top + c.pad_bottom, width = c.iw + c.pad_left + c.pad_right;
+    const int64_t reach_h = (c.kh - 1) * c.dilation_h + 1, reach_w = (c.kw - 1) * c.dilation_w + 1;
+    ENGINE_CHECK(height >= reach_h && width >= reach_w, Kind::value, "[", op,
+                 "] expected a kernel no larger than the padded input, got kernel ", reach_h, " x ", reach_w,
+                 " (dilation counted) on padded input ", height, " x ", width,
+                 ": add padding, use a smaller kernel or a larger image");
+    c.oh = (height - reach_h) / c.stride_h + 1;
+    c.ow = (width - reach_w) / c.stride_w + 1;
+    return c;
+}
+
+std::string declines_nothing(const Conv&) { return ""; }
+
+std::string declines_depthwise(const Conv& c) {
+    if (c.groups == 1) return "groups is 1";
+    if (c.groups != c.ic || c.oc != c.ic) return "more than one channel per group";
+    return "";
+}
+
+void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w, int64_t row, int64_t rows,
+                int64_t column, int64_t columns, float* dst) {
+    const int64_t left = std::min(columns, std::max<int64_t>(0, -column));
+    const int64_t right = std::max(left, std::min(columns, w - column));  // first column beyond the image
+    const size_t bytes = static_cast<size_t>(channels) * sizeof(float);
+    for (int64_t r = row; r < row + rows; ++r, dst += columns * channels) {
+        if (r < 0 || r >= h) {
+            std::memset(dst, 0, bytes * static_cast<size_t>(columns));
+            continue;
+        }
+        const float* src = image + (r * w + column) * pixel;
+        std::memset(dst, 0, bytes * static_cast<size_t>(left));
+        if (pixel == channels)
+            std::memcpy(dst + left * channels, src + left * pixel, bytes * static_cast<size_t>(right - left));
+        else
+            for (int64_t q = left; q < right; ++q) std::memcpy(dst + q * channels, src + q * pixel, bytes);
+        std::memset(dst + right * channels, 0, bytes * static_cast<size_t>(columns - right));
+    }
+}
+
+namespace {
+
+std::string forced;
+
+std::string describe(const Conv& c) {
+    std::string text = "n" + std::to_string(c.n) + " ic" + std::to_string(c.ic) + " ih" + std::to_string(c.ih) + " iw" +
+                       std::to_string(c.iw) + " oc" + std::to_string(c.oc) + " kh" + std::to_string(c.kh) + " kw" +
+                       std::to_string(c.kw);
+    if (c.stride_h != 1 || c.stride_w != 1)
+        text += " s" + std::to_string(c.stride_h) + "x" + std::to_string(c.stride_w);
+    if (c.dilation_h != 1 || c.dilation_w != 1)
+        text += " d" + std::to_string(c.dilation_h) + "x" + std::to_string(c.dilation_w);
+    if (c.groups != 1) text += " g" + std::to_string(c.groups);
+    return text;
+}
+
+// Plain loops in the order of the definition: what every other algorithm is tested against, and the
+// last resort of the list.
+void forward_reference(const Conv& c, const Array& x, const Array& w, const float* bias, const Array& y) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x), yp = pixel_stride(y);
+    parallel_for(c.n * c.oh, [&](int64_t begin, int64_t end, int) {
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t n = item / c.oh, oh = item % c.oh;
+            for (int64_t ow = 0; ow < c.ow; ++ow)
+                for (int64_t oc = 0; oc < c.oc; ++oc) {
+                    float sum = bias ? bias[oc] : 0.0f;
+                    for (int64_t kh = 0; kh < c.kh; ++kh)
+                        for (int64_t kw = 0; kw < c.kw; ++kw) {
+                            const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
+                            const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
+                            if (ih < 0 || ih >= c.ih || iw < 0 || iw >= c.iw) continue;
+                            const float* px = x.f32() + ((n * c.ih + ih) * c.iw + iw) * xp + oc / ocg * icg;
+                            const float* pw = w.f32() + ((oc * c.kh + kh) * c.kw + kw) * icg;
+                            for (int64_t i = 0; i < icg; ++i) sum += px[i] * pw[i];
+                        }
+                    y.f32()[((n * c.oh + oh) * c.ow + ow) * yp + oc] = sum;
+                }
+        }
+    });
+}
+
+void forward_depthwise(const Conv& c, const Array& x, const Array& w, const float* bias, const Array& y) {
+    const auto packed = pack_depthwise(c, w);
+    const int64_t xp = pixel_stride(x), yp = pixel_stride(y);
+    // Which kernel columns fall inside the image, per output column.
+    std::vector<int32_t> begin(1, 0), src, tap;
+    for (int64_t ow = 0; ow < c.ow; ++ow) {
+        for (int64_t kw = 0; kw < c.kw; ++kw) {
+            const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
+            if (iw < 0 || iw >= c.iw) continue;
+            src.push_back(static_cast<int32_t>(iw));
+            tap.push_back(static_cast<int32_t>(kw));
+        }
+        begin.push_back(static_cast<int32_t>(src.size()));
+    }
+    const int64_t flops = 2 * c.kh * c.kw * c.ow * c.oc;
+    Workspace rows(static_cast<size_t>(num_threads() * 2 * c.kh) * sizeof(int64_t));
+    parallel_for(c.n * c.oh, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
+                 [&](int64_t first, int64_t last, int thread) {
+                     int64_t* row_src = static_cast<int64_t*>(rows.data()) + thread * 2 * c.kh;
+                     int64_t* row_tap = row_src + c.kh;
+                     for (int64_t item = first; item < last; ++item) {
+                         const int64_t n = item / c.oh, oh = item % c.oh;
+                         int64_t count = 0;
+                         for (int64_t kh = 0; kh < c.kh; ++kh) {
+                             const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
+                             if (ih < 0 || ih >= c.ih) continue;
+                             row_src[count] = ih * c.iw * xp;
+                             row_tap[count++] = kh * c.kw;
+                         }
+                         DepthwiseArgs args;
+                         args.src = x.f32() + n * c.ih * c.iw * xp;
+                         args.src_pixel = xp;
+                         args.dst = y.f32() + (n * c.oh + oh) * c.ow * yp;
+                         args.dst_pixel = yp;
+                         args.weight = packed->f32();
+                         args.bias = bias;
+                         args.channels = c.oc;
+                         args.pixels = c.ow;
+                         args.row_src = row_src;
+                         args.row_tap = row_tap;
+                         args.row_count = count;
+                         args.column_begin = begin.data();
+                         args.column_src = src.data();
+                         args.column_tap = tap.data();
+                         kernels().depthwise_row(args);
+                     }
+                 });
+}
+
+// Implicit matrix product: the kernel reads pixels where they lie. Only with padding is a strip of
+// input rows copied, with its zeros, into the thread's scratch.
+void forward_direct(const Conv& c, const Array& x, const Array& w, const float* bias, const Array& y) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x), yp = pixel_stride(y);
+    const int64_t depth = c.kh * c.kw * icg;
+    const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
+
+    if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && !padded && c.groups == 1) {
+        const Panels panels(depth, c.oc);
+        const auto packed = pack_weight(w, panels, 1, depth, 3);
+        Product product{};
+        product.rows = c.n * c.oh * c.ow, product.columns = c.oc, product.depth = depth;
+        product.a = x.f32(), product.a_row = xp, product.a_depth = 1;
+        product.c = y.f32(), product.c_row = yp;
+        product.bias = bias;
+        run_product(product, panels, packed->f32());
+        return;
+    }
+
+    // Kernel columns lie side by side in memory, so that one tap covers a whole kernel row, when
+    // nothing stands between them: no dilation, no other group, no gap between pixels.
+    const bool strip = padded || (xp != c.ic && c.kw > 1 && c.groups == 1);
+    const bool whole_rows = c.dilation_w == 1 && c.groups == 1;
+    const int64_t pixel = strip ? c.ic : xp;
+    const int64_t width = strip ? c.iw + c.pad_left + c.pad_right : c.iw;
+    const int64_t reach_h = (c.kh - 1) * c.dilation_h + 1;
+
+    const Panels panels(depth, ocg);
+    std::vector<std::shared_ptr<Workspace>> packed;
+    for (int64_t g = 0; g < c.groups; ++g)
+        packed.push_back(pack_weight(w.view({ocg * depth}, {1}, w.offset() + g * ocg * depth), panels, 1, depth, 4));
+
+    std::vector<int64_t> taps;
+    for (int64_t kh = 0; kh < c.kh; ++kh)
+        for (int64_t kw = 0; kw < (whole_rows ? 1 : c.kw); ++kw)
+            taps.push_back((kh * c.dilation_h * width + kw * c.dilation_w) * pixel);
+    const int64_t tap_depth = whole_rows ? c.kw * icg : icg;
+
+    // Blocks of output rows: the strip stays within the second-level cache, and there are at least
+    // eight items, by splitting the panels too when the image is small.
+    const int64_t row_bytes = width * c.ic * c.stride_h * static_cast<int64_t>(sizeof(float));
+    int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{192} << 10) / row_bytes));
+    const int64_t wanted = std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n));
+    block = std::min(block, std::max<int64_t>(1, (c.oh + wanted - 1) / wanted));
+    const int64_t blocks = (c.oh + block - 1) / block;
+    const int64_t all_panels = c.groups * panels.count();
+    const int64_t shares = std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
+    const int64_t strip_floats = strip ? ((block - 1) * c.stride_h + reach_h) * width * c.ic : 0;
+    Workspace scratch(static_cast<size_t>(num_threads() * strip_floats) * sizeof(float));
+    const int64_t flops = 2 * depth * block * c.ow * std::max<int64_t>(1, c.oc / shares);
+
+    parallel_for(
+        c.n * blocks * shares, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
+        [&](int64_t begin, int64_t end, int thread) {
+            int64_t in_scratch = -1;  // the strip of which (image, block) is there
+            for (int64_t item = begin; item < end; ++item) {
+                const int64_t share = item % shares, place = item / shares;
+                const int64_t n = place / blocks, b = place % blocks;
+                const int64_t first = c.oh * b / blocks, last = c.oh * (b + 1) / blocks;
+                const float* image = x.f32() + n * c.ih * c.iw * xp;
+                const float* src = image + first * c.stride_h * c.iw * xp;
+                if (strip) {
+                    float* own = scratch.f32() + thread * strip_floats;
+                    if (in_scratch != place)
+                        copy_strip(image, xp, c.ic, c.ih, c.iw, first * c.stride_h - c.pad_top,
+                                   (last - first - 1) * c.stride_h + reach_h, -c.pad_left, width, own);
+                    in_scratch = place;
+                    src = own;
+                }
+                GemmArgs g{};
+                g.a_row = c.stride_w * pixel;
+                g.a_depth = 1;
+                g.taps = taps.data();
+                g.tap_count = static_cast<int64_t>(taps.size());
+                g.depth = tap_depth;
+                g.c_row = yp;
+                g.rows = c.ow;
+                for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares; ++q) {
+                    const int64_t group = q / panels.count(), p = q % panels.count();
+                    const int64_t column = group * ocg + p * panels.full_width();
+                    g.b = packed[static_cast<size_t>(group)]->f32() + panels.offset(p);
+                    g.b_row = panels.width(p);
+                    g.columns = panels.columns_of(p);
+                    g.vectors = panels.vectors_of(p);
+                    g.bias = bias ? bias + column : nullptr;
+                    for (int64_t oh = first; oh < last; ++oh) {
+                        g.a = src + (oh - first) * c.stride_h * width * pixel + group * icg;
+                        g.c = y.f32() + (n * c.oh + oh) * c.ow * yp + column;
+                        kernels().gemm(g);
+                    }
+                }
+            }
+        });
+}
+
+}  // namespace
+
+std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w) {
+    const int64_t taps = c.kh * c.kw;
+    const float* source = w.f32();
+    const uint64_t key = 0xD0 ^ static_cast<uint64_t>(w.offset()) << 8;
+    return w.storage()->pack(key, [&] {
+        auto packed = std::make_shared<Workspace>(static_cast<size_t>(taps * c.oc) * sizeof(float));
+        for (int64_t t = 0; t < taps; ++t)
+            for (int64_t ch = 0; ch < c.oc; ++ch) packed->f32()[t * c.oc + ch] = source[ch * taps + t];
+        return packed;
+    });
+}
+
+const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
+    static const std::vector<ConvAlgorithm<ConvForward>> list = {
+        {"depthwise", declines_depthwise, forward_depthwise},
+        {"direct", declines_nothing, forward_direct},
+        {"reference", declines_nothing, forward_reference},
+    };
+    return list;
+}
+
+void set_conv_algorithm(const std::string& name) {
+    bool known = name.empty();
+    std::string names;
+    for (const auto& algorithm : conv_forward_algorithms()) {
+        known |= name == algorithm.name;
+        names += std::string(", '") + algorithm.name + "'";
+    }
+    ENGINE_CHECK(known, Kind::value, "[set_algorithm] expected ''", names, ", got '", name, "'");
+    forced = name;
+}
+
+std::string forced_conv_algorithm() { return forced; }
+
+template <class Run>
+const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list, const Conv& conv) {
+    std::string log;
+    for (const auto& algorithm : list) {
+        const bool excluded = !forced.empty() && forced != algorithm.name;
+        const std::string reason = excluded ? "another is forced" : algorithm.declines(conv);
+        if (reason.empty()) {
+            if (verbosity() > 0) log_line(std::string(op) + " " + describe(conv) + ": " + algorithm.name + log);
+            return algorithm;
+        }
+        ENGINE_CHECK(excluded || forced.empty(), Kind::value, "[", op, "] the forced algorithm '", forced,
+                     "' declines ", describe(conv), ": ", reason);
+        if (verbosity() > 0) log += std::string("; not ") + algorithm.name + ": " + reason;
+    }
+    fail(Kind::runtime, "[", op, "] no algorithm for ", describe(conv));
+}
+template const ConvAlgorithm<ConvForward>& choose(const char*, const std::vector<ConvAlgorithm<ConvForward>>&,
+                                                  const Conv&);
+template const ConvAlgorithm<ConvBackwardData>& choose(const char*, const std::vector<ConvAlgorithm<ConvBackwardData>>&,
+                                                       const Conv&);
+template const ConvAlgorithm<ConvBackwardWeight>& choose(const char*,
+                                                         const std::vector<ConvAlgorithm<ConvBackwardWeight>>&,
+                                                         const Conv&);
+
+Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride, const Dims& padding,
+             const Dims& dilation, int64_t groups) {
+    const Conv c = make_conv("conv2d", x.shape(), w.shape(), stride, padding, dilation, groups);
+    expect_f32("conv2d", "input", x);
+    expect_f32("conv2d", "weight", w);
+    if (bias) {
+        expect_f32("conv2d", "bias", *bias);
+        ENGINE_CHECK(bias->rank() == 1 && bias->dim(0) == c.oc, Kind::value, "[conv2d] expected a bias of shape (",
+                     c.oc, ",), got ", to_string(bias->shape()));
+    }
+    Array y = empty({c.n, c.oc, c.oh, c.ow});
+    if (y.numel() == 0) return y;
+    const auto& algorithm = choose("conv2d", conv_forward_algorithms(), c);
+    const Array dense_bias = bias ? contiguous(*bias) : Array();
+    algorithm.run(c, as_pixels(x), contiguous(w), bias ? dense_bias.f32() : nullptr, y);
+    return y;
+}
+
+}  // namespace engine

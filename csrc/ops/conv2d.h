@@ -1,0 +1,74 @@
+// Two-dimensional convolution, forward. Its gradients stand in conv2d_bwd.cpp.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/array.h"
+
+namespace engine {
+
+// A convolution problem. Shape letters as everywhere in csrc (see csrc/README.md).
+struct Conv {
+    int64_t n, ic, ih, iw;
+    int64_t oc, oh, ow;
+    int64_t kh, kw;
+    int64_t stride_h, stride_w;
+    int64_t pad_top, pad_bottom, pad_left, pad_right;
+    int64_t dilation_h, dilation_w;
+    int64_t groups;
+    int64_t group_ic() const { return ic / groups; }
+    int64_t group_oc() const { return oc / groups; }
+};
+
+// Checks everything and infers the output size; the messages name `op`. stride (h, w); padding (top,
+// bottom, left, right); dilation (h, w).
+Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride, const Dims& padding,
+               const Dims& dilation, int64_t groups);
+
+// One way to compute a direction of a convolution. The list of a direction is ordered by preference;
+// the first that does not decline is taken.
+template <class Run>
+struct ConvAlgorithm {
+    const char* name;
+    std::string (*declines)(const Conv&);  // empty: accepts; else the reason
+    Run run;
+};
+using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const float* bias, const Array& y);
+using ConvBackwardData = void (*)(const Conv&, const Array& dy, const Array& w, const Array& dx);
+using ConvBackwardWeight = void (*)(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
+const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms();
+const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms();
+const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms();
+
+// Forces one algorithm by name for all directions that know it ("" returns to the choice by list).
+// A forced algorithm that declines a problem is an Error(value).
+void set_conv_algorithm(const std::string& name);
+std::string forced_conv_algorithm();
+
+// The algorithm for a problem: the forced one, else the first that accepts. Logs with ENGINE_VERBOSE.
+template <class Run>
+const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list, const Conv& conv);
+
+Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride, const Dims& padding,
+             const Dims& dilation, int64_t groups);
+Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape, const Dims& stride,
+                           const Dims& padding, const Dims& dilation, int64_t groups);
+std::pair<Array, std::optional<Array>> conv2d_backward_weight(const Array& dy, const Array& x, const Dims& w_shape,
+                                                              const Dims& stride, const Dims& padding,
+                                                              const Dims& dilation, int64_t groups, bool with_bias);
+
+// Shared by forward and backward.
+// Copies rows [row, row + rows) and columns [column, column + columns) of one image (h x w pixels of
+// `channels` floats, `pixel` floats apart) to dst, densely; what lies outside the image is zero.
+void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w, int64_t row, int64_t rows,
+                int64_t column, int64_t columns, float* dst);
+// Depthwise weights as [kh][kw][channels].
+std::shared_ptr<Workspace> pack_depthwise(const Conv& conv, const Array& w);
+// Whether each channel has its own filter and one output.
+std::string declines_depthwise(const Conv& conv);
+std::string declines_nothing(const Conv& conv);
+
+}  // namespace engine

@@ -1,0 +1,475 @@
+// Gradients of conv2d; the twin of conv2d.cpp.
+#include <algorithm>
+#include <cstring>
+
+#include "core/parallel.h"
+#include "core/status.h"
+#include "ops/conv2d.h"
+#include "ops/gemm.h"
+
+namespace engine {
+
+namespace {
+
+int64_t floor_mod(int64_t a, int64_t b) { return (a % b + b) % b; }
+
+// ---- gradient with respect to the input -------------------------------------------------------------
+
+void data_reference(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(dx);
+    parallel_for(c.n * c.ih, [&](int64_t begin, int64_t end, int) {
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t n = item / c.ih, ih = item % c.ih;
+            for (int64_t iw = 0; iw < c.iw; ++iw)
+                for (int64_t i = 0; i < c.ic; ++i) {
+                    float sum = 0.0f;
+                    for (int64_t kh = 0; kh < c.kh; ++kh)
+                        for (int64_t kw = 0; kw < c.kw; ++kw) {
+                            const int64_t h = ih + c.pad_top - kh * c.dilation_h;
+                            const int64_t v = iw + c.pad_left - kw * c.dilation_w;
+                            if (h < 0 || v < 0 || h % c.stride_h || v % c.stride_w) continue;
+                            const int64_t oh = h / c.stride_h, ow = v / c.stride_w;
+                            if (oh >= c.oh || ow >= c.ow) continue;
+                            const float* g = dy.f32() + ((n * c.oh + oh) * c.ow + ow) * gp + i / icg * ocg;
+                            const float* k = w.f32() + ((i / icg * ocg * c.kh + kh) * c.kw + kw) * icg + i % icg;
+                            for (int64_t o = 0; o < ocg; ++o) sum += g[o] * k[o * c.kh * c.kw * icg];
+                        }
+                    dx.f32()[((n * c.ih + ih) * c.iw + iw) * xp + i] = sum;
+                }
+        }
+    });
+}
+
+void data_depthwise(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
+    const auto packed = pack_depthwise(c, w);
+    const int64_t gp = pixel_stride(dy), xp = pixel_stride(dx);
+    std::vector<int32_t> begin(1, 0), src, tap;
+    for (int64_t iw = 0; iw < c.iw; ++iw) {
+        for (int64_t kw = 0; kw < c.kw; ++kw) {
+            const int64_t v = iw + c.pad_left - kw * c.dilation_w;
+            if (v < 0 || v % c.stride_w || v / c.stride_w >= c.ow) continue;
+            src.push_back(static_cast<int32_t>(v / c.stride_w));
+            tap.push_back(static_cast<int32_t>(kw));
+        }
+        begin.push_back(static_cast<int32_t>(src.size()));
+    }
+    const int64_t flops = 2 * c.kh * c.kw * c.iw * c.ic;
+    Workspace rows(static_cast<size_t>(num_threads() * 2 * c.kh) * sizeof(int64_t));
+    parallel_for(c.n * c.ih, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
+                 [&](int64_t first, int64_t last, int thread) {
+                     int64_t* row_src = static_cast<int64_t*>(rows.data()) + thread * 2 * c.kh;
+                     int64_t* row_tap = row_src + c.kh;
+                     for (int64_t item = first; item < last; ++item) {
+                         const int64_t n = item / c.ih, ih = item % c.ih;
+                         int64_t count = 0;
+                         for (int64_t kh = 0; kh < c.kh; ++kh) {
+                             const int64_t h = ih + c.pad_top - kh * c.dilation_h;
+                             if (h < 0 || h % c.stride_h || h / c.stride_h >= c.oh) continue;
+                             row_src[count] = h / c.stride_h * c.ow * gp;
+                             row_tap[count++] = kh * c.kw;
+                         }
+                         DepthwiseArgs args;
+                         args.src = dy.f32() + n * c.oh * c.ow * gp;
+                         args.src_pixel = gp;
+                         args.dst = dx.f32() + (n * c.ih + ih) * c.iw * xp;
+                         args.dst_pixel = xp;
+                         args.weight = packed->f32();
+                         args.bias = nullptr;
+                         args.channels = c.ic;
+                         args.pixels = c.iw;
+                         args.row_src = row_src;
+                         args.row_tap = row_tap;
+                         args.row_count = count;
+                         args.column_begin = begin.data();
+                         args.column_src = src.data();
+                         args.column_tap = tap.data();
+                         kernels().depthwise_row(args);
+                     }
+                 });
+}
+
+// The kernel rows (or columns) that reach input positions phase, phase + stride, ...: position
+// phase + stride * q receives output row q + offset through kernel row `k`.
+struct Reach {
+    int64_t k, offset;
+};
+
+std::vector<Reach> reaching(int64_t phase, int64_t pad, int64_t kernel, int64_t dilation, int64_t stride) {
+    std::vector<Reach> list;
+    for (int64_t k = kernel - 1; k >= 0; --k) {  // offsets ascend
+        const int64_t distance = phase + pad - k * dilation;
+        if (floor_mod(distance, stride) == 0)
+            list.push_back({k, (distance - floor_mod(distance, stride)) / stride});
+    }
+    return list;
+}
+
+// A stride of s splits the input into s x s interleaved grids; on each, the gradient is a plain
+// convolution of dy with the kernel taps that reach it.
+void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(dx);
+    const int64_t kernel = c.kh * c.kw * icg;
+
+    if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && c.groups == 1 && c.oh == c.ih &&
+        c.ow == c.iw) {
+        const Panels panels(c.oc, c.ic);
+        const auto packed = pack_weight(w, panels, kernel, 1, 5);
+        Product product{};
+        product.rows = c.n * c.ih * c.iw, product.columns = c.ic, product.depth = c.oc;
+        product.a = dy.f32(), product.a_row = gp, product.a_depth = 1;
+        product.c = dx.f32(), product.c_row = xp;
+        run_product(product, panels, packed->f32());
+        return;
+    }
+
+    for (int64_t phase_h = 0; phase_h < std::min(c.stride_h, c.ih); ++phase_h)
+        for (int64_t phase_w = 0; phase_w < std::min(c.stride_w, c.iw); ++phase_w) {
+            const auto rows = reaching(phase_h, c.pad_top, c.kh, c.dilation_h, c.stride_h);
+            const auto columns = reaching(phase_w, c.pad_left, c.kw, c.dilation_w, c.stride_w);
+            const int64_t grid_h = (c.ih - phase_h + c.stride_h - 1) / c.stride_h;
+            const int64_t grid_w = (c.iw - phase_w + c.stride_w - 1) / c.stride_w;
+            const bool reached = !rows.empty() && !columns.empty();
+            const int64_t low_h = reached ? rows.front().offset : 0, low_w = reached ? columns.front().offset : 0;
+            const int64_t extra_h = reached ? rows.back().offset - low_h : 0;
+            const int64_t width = grid_w + (reached ? columns.back().offset - low_w : 0);
+            // Neighbouring columns make one tap, as in the forward direction.
+            const int64_t column_count = reached ? static_cast<int64_t>(columns.size()) : 0;
+            const bool whole_rows = c.groups == 1 && width - grid_w == column_count - 1;
+
+            std::vector<int64_t> taps;
+            std::vector<int64_t> sources;  // of the panel rows: offset of (kh, kw) in a filter
+            if (reached)
+                for (const Reach& r : rows)
+                    for (const Reach& q : columns) {
+                        if (!whole_rows || &q == &columns.front())
+                            taps.push_back(((r.offset - low_h) * width + q.offset - low_w) * c.oc);
+                        sources.push_back((r.k * c.kw + q.k) * icg);
+                    }
+            const int64_t depth = static_cast<int64_t>(sources.size()) * ocg;
+            const Panels panels(depth, icg);
+            std::vector<std::shared_ptr<Workspace>> packed;
+            for (int64_t g = 0; g < c.groups; ++g) {
+                const Array part = w.view({ocg * kernel}, {1}, w.offset() + g * ocg * kernel);
+                const uint64_t key = ((0xDA * 131 + static_cast<uint64_t>(phase_h)) * 131 + static_cast<uint64_t>(phase_w)) * 131 +
+                                     static_cast<uint64_t>(c.stride_h * 64 + c.stride_w) + (static_cast<uint64_t>(c.pad_top) << 32) +
+                                     (static_cast<uint64_t>(c.pad_left) << 40) + (static_cast<uint64_t>(c.dilation_h) << 48) +
+                                     (static_cast<uint64_t>(c.dilation_w) << 56) + static_cast<uint64_t>(part.offset()) * 1099511628211ull +
+                                     static_cast<uint64_t>(panels.full_width()) * 7919;
+                packed.push_back(w.storage()->pack(key, [&] {
+                    auto made = std::make_shared<Workspace>(panels.bytes());
+                    for (int64_t p = 0; p < panels.count(); ++p)
+                        for (size_t s = 0; s < sources.size(); ++s) {
+                            PackArgs args;
+                            args.source = part.f32() + sources[s] + p * panels.full_width();
+                            args.source_row = kernel;
+                            args.source_column = 1;
+                            args.rows = ocg;
+                            args.columns = panels.columns_of(p);
+                            args.width = panels.width(p);
+                            args.panel = made->f32() + panels.offset(p) + static_cast<int64_t>(s) * ocg * args.width;
+                            kernels().pack(args);
+                        }
+                    return made;
+                }));
+            }
+
+            const int64_t row_bytes = width * c.oc * static_cast<int64_t>(sizeof(float));
+            int64_t block = std::max<int64_t>(1, std::min(grid_h, (int64_t{192} << 10) / std::max<int64_t>(1, row_bytes)));
+            const int64_t wanted = std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n));
+            block = std::min(block, std::max<int64_t>(1, (grid_h + wanted - 1) / wanted));
+            const int64_t blocks = (grid_h + block - 1) / block;
+            const int64_t all_panels = c.groups * panels.count();
+            const int64_t shares = std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
+            const int64_t strip_floats = (block + extra_h) * width * c.oc;
+            Workspace scratch(static_cast<size_t>(num_threads() * strip_floats) * sizeof(float));
+            const int64_t flops = 2 * depth * block * grid_w * std::max<int64_t>(1, c.ic / shares);
+
+            parallel_for(
+                c.n * blocks * shares, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
+                [&](int64_t begin, int64_t end, int thread) {
+                    float* strip = scratch.f32() + thread * strip_floats;
+                    int64_t in_scratch = -1;
+                    for (int64_t item = begin; item < end; ++item) {
+                        const int64_t share = item % shares, place = item / shares;
+                        const int64_t n = place / blocks, b = place % blocks;
+                        const int64_t first = grid_h * b / blocks, last = grid_h * (b + 1) / blocks;
+                        if (reached && in_scratch != place)
+                            copy_strip(dy.f32() + n * c.oh * c.ow * gp, gp, c.oc, c.oh, c.ow, first + low_h,
+                                       last - first + extra_h, low_w, width, strip);
+                        in_scratch = place;
+                        GemmArgs g{};
+                        g.a_row = c.oc;
+                        g.a_depth = 1;
+                        g.taps = taps.data();
+                        g.tap_count = static_cast<int64_t>(taps.size());
+                        g.depth = whole_rows ? column_count * ocg : ocg;
+                        g.c_row = c.stride_w * xp;
+                        g.rows = grid_w;
+                        for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares; ++q) {
+                            const int64_t group = q / panels.count(), p = q % panels.count();
+                            g.b = packed[static_cast<size_t>(group)]->f32() + panels.offset(p);
+                            g.b_row = panels.width(p);
+                            g.columns = panels.columns_of(p);
+                            g.vectors = panels.vectors_of(p);
+                            for (int64_t row = first; row < last; ++row) {
+                                g.a = strip + (row - first) * width * c.oc + group * ocg;
+                                g.c = dx.f32() +
+                                      ((n * c.ih + phase_h + row * c.stride_h) * c.iw + phase_w) * xp + group * icg +
+                                      p * panels.full_width();
+                                kernels().gemm(g);
+                            }
+                        }
+                    }
+                });
+        }
+}
+
+// ---- gradient with respect to the weight ------------------------------------------------------------
+
+void weight_reference(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(x);
+    parallel_for(c.oc, [&](int64_t begin, int64_t end, int) {
+        for (int64_t oc = begin; oc < end; ++oc) {
+            double bias = 0;
+            for (int64_t p = 0; p < c.n * c.oh * c.ow; ++p) bias += dy.f32()[p * gp + oc];
+            if (dbias) dbias[oc] = static_cast<float>(bias);
+            for (int64_t kh = 0; kh < c.kh; ++kh)
+                for (int64_t kw = 0; kw < c.kw; ++kw)
+                    for (int64_t i = 0; i < icg; ++i) {
+                        double sum = 0;
+                        for (int64_t n = 0; n < c.n; ++n)
+                            for (int64_t oh = 0; oh < c.oh; ++oh)
+                                for (int64_t ow = 0; ow < c.ow; ++ow) {
+                                    const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
+                                    const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
+                                    if (ih < 0 || ih >= c.ih || iw < 0 || iw >= c.iw) continue;
+                                    sum += static_cast<double>(dy.f32()[((n * c.oh + oh) * c.ow + ow) * gp + oc]) *
+                                           x.f32()[((n * c.ih + ih) * c.iw + iw) * xp + oc / ocg * icg + i];
+                                }
+                        dw.f32()[((oc * c.kh + kh) * c.kw + kw) * icg + i] = static_cast<float>(sum);
+                    }
+        }
+    });
+}
+
+// How the pixels are split for a sum whose parts are added up in order: enough parts for several
+// threads, never dependent on how many threads there are.
+int64_t reduction_parts(const Conv& c, int64_t partial_floats) {
+    const int64_t rows = c.n * c.oh;
+    const int64_t by_memory = std::max<int64_t>(1, (int64_t{8} << 20) / std::max<int64_t>(1, partial_floats));
+    return std::max<int64_t>(1, std::min({int64_t{8}, rows, by_memory}));
+}
+
+void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
+    const int64_t gp = pixel_stride(dy), xp = pixel_stride(x), taps = c.kh * c.kw;
+    const int64_t parts = reduction_parts(c, (taps + 1) * c.oc), rows = c.n * c.oh;
+    Workspace partial(static_cast<size_t>(parts * (taps + 1) * c.oc) * sizeof(float));
+    parallel_for(parts, [&](int64_t begin, int64_t end, int) {
+        for (int64_t part = begin; part < end; ++part) {
+            float* sums = partial.f32() + part * (taps + 1) * c.oc;
+            std::fill_n(sums, (taps + 1) * c.oc, 0.0f);
+            for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
+                const int64_t n = row / c.oh, oh = row % c.oh;
+                const float* grad = dy.f32() + row * c.ow * gp;
+                if (dbias) kernels().column_sum({grad, gp, c.ow, c.oc, sums + taps * c.oc});
+                for (int64_t kh = 0; kh < c.kh; ++kh) {
+                    const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
+                    if (ih < 0 || ih >= c.ih) continue;
+                    for (int64_t kw = 0; kw < c.kw; ++kw) {
+                        const int64_t shift = kw * c.dilation_w - c.pad_left;  // iw = ow * stride + shift
+                        const int64_t first = shift >= 0 ? 0 : (-shift + c.stride_w - 1) / c.stride_w;
+                        const int64_t last = std::min(c.ow, c.iw > shift ? (c.iw - shift - 1) / c.stride_w + 1 : 0);
+                        if (first >= last) continue;
+                        DepthwiseWeightArgs args;
+                        args.src = x.f32() + ((n * c.ih + ih) * c.iw + first * c.stride_w + shift) * xp;
+                        args.src_pixel = c.stride_w * xp;
+                        args.grad = grad + first * gp;
+                        args.grad_pixel = gp;
+                        args.channels = c.oc;
+                        args.pixels = last - first;
+                        args.dweight = sums + (kh * c.kw + kw) * c.oc;
+                        kernels().depthwise_weight_row(args);
+                    }
+                }
+            }
+        }
+    });
+    const int64_t size = (taps + 1) * c.oc;
+    for (int64_t part = 1; part < parts; ++part)
+        for (int64_t i = 0; i < size; ++i) partial.f32()[i] += partial.f32()[part * size + i];
+    for (int64_t t = 0; t < taps; ++t)
+        for (int64_t ch = 0; ch < c.oc; ++ch) dw.f32()[ch * taps + t] = partial.f32()[t * c.oc + ch];
+    if (dbias) std::memcpy(dbias, partial.f32() + taps * c.oc, static_cast<size_t>(c.oc) * sizeof(float));
+}
+
+// dW[(kh, kw, i)][oc] = sum over pixels of x[pixel at (kh, kw)][i] * dy[pixel][oc]: a product whose
+// depth runs over pixels, one tap per output row. Both operands are contiguous in the right direction;
+// dy is copied to panels, x to padded strips as in the forward direction.
+void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(x);
+    const int64_t depth = c.kh * c.kw * icg;  // rows of dW
+    const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
+    const bool strip = padded || (xp != c.ic && c.kw > 1 && c.groups == 1);
+    const bool whole_rows = c.dilation_w == 1 && c.groups == 1;
+    const int64_t pixel = strip ? c.ic : xp;
+    const int64_t width = strip ? c.iw + c.pad_left + c.pad_right : c.iw;
+    const int64_t reach_h = (c.kh - 1) * c.dilation_h + 1;
+
+    const Panels layout(1, ocg);  // columns only: widths and offsets of one row of dW
+    const int64_t padded_oc = layout.count() * layout.full_width();
+    const int64_t group_floats = depth * padded_oc, partial_floats = c.groups * group_floats;
+    const int64_t parts = reduction_parts(c, partial_floats), rows = c.n * c.oh;
+    const int64_t all_panels = c.groups * layout.count();
+    const int64_t shares = std::min(all_panels, std::max<int64_t>(1, 8 / parts));
+
+    const int64_t row_floats = std::max(width * c.ic * c.stride_h, c.ow * c.oc);
+    const int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / std::max<int64_t>(1, row_floats)));
+    const int64_t strip_floats = strip ? ((block - 1) * c.stride_h + reach_h) * width * c.ic : 0;
+    const int64_t panel_floats = block * c.ow * layout.full_width();
+    const int64_t scratch_floats = strip_floats + panel_floats;
+    Workspace scratch(static_cast<size_t>(num_threads() * scratch_floats) * sizeof(float));
+    Workspace taps(static_cast<size_t>(block) * sizeof(int64_t));
+    auto* tap = static_cast<int64_t*>(taps.data());
+    for (int64_t r = 0; r < block; ++r) tap[r] = r * c.stride_h * width * pixel;
+    Workspace partial(static_cast<size_t>(parts * (partial_floats + c.oc)) * sizeof(float));
+    const int64_t part_floats = partial_floats + c.oc;
+
+    parallel_for(parts * shares, [&](int64_t begin, int64_t end, int thread) {
+        float* own_strip = scratch.f32() + thread * scratch_floats;
+        float* own_panel = own_strip + strip_floats;
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t part = item / shares, share = item % shares;
+            const int64_t first_panel = all_panels * share / shares, last_panel = all_panels * (share + 1) / shares;
+            float* sums = partial.f32() + part * part_floats;
+            float* bias_sums = sums + partial_floats;
+            for (int64_t q = first_panel; q < last_panel; ++q) {
+                const int64_t group = q / layout.count(), p = q % layout.count();
+                std::fill_n(sums + group * group_floats + p * layout.full_width() * depth, depth * layout.width(p), 0.0f);
+                std::fill_n(bias_sums + group * ocg + p * layout.full_width(), layout.columns_of(p), 0.0f);
+            }
+            int64_t row = rows * part / parts;
+            const int64_t end_row = rows * (part + 1) / parts;
+            while (row < end_row) {
+                // A block ends with its image.
+                const int64_t n = row / c.oh, oh = row % c.oh;
+                const int64_t count = std::min({block, c.oh - oh, end_row - row});
+                const float* image = x.f32() + n * c.ih * c.iw * xp;
+                const float* src = image + oh * c.stride_h * c.iw * xp;
+                if (strip) {
+                    copy_strip(image, xp, c.ic, c.ih, c.iw, oh * c.stride_h - c.pad_top,
+                               (count - 1) * c.stride_h + reach_h, -c.pad_left, width, own_strip);
+                    src = own_strip;
+                }
+                for (int64_t q = first_panel; q < last_panel; ++q) {
+                    const int64_t group = q / layout.count(), p = q % layout.count();
+                    const int64_t column = group * ocg + p * layout.full_width();
+                    const float* grad = dy.f32() + row * c.ow * gp + column;
+                    if (dbias) kernels().column_sum({grad, gp, count * c.ow, layout.columns_of(p), bias_sums + column});
+                    kernels().pack({grad, gp, 1, count * c.ow, layout.columns_of(p), own_panel, layout.width(p)});
+                    GemmArgs g{};
+                    g.a_row = 1;
+                    g.a_depth = c.stride_w * pixel;
+                    g.taps = tap;
+                    g.tap_count = count;
+                    g.depth = c.ow;
+                    g.b = own_panel;
+                    g.b_row = layout.width(p);
+                    g.c_row = layout.width(p);
+                    g.columns = layout.width(p);
+                    g.vectors = layout.vectors_of(p);
+                    g.accumulate = true;
+                    g.rows = whole_rows ? c.kw * icg : icg;
+                    float* target = sums + group * group_floats + p * layout.full_width() * depth;
+                    for (int64_t kh = 0; kh < c.kh; ++kh)
+                        for (int64_t kw = 0; kw < (whole_rows ? 1 : c.kw); ++kw) {
+                            g.a = src + (kh * c.dilation_h * width + kw * c.dilation_w) * pixel + group * icg;
+                            g.c = target + (kh * c.kw + kw) * icg * layout.width(p);
+                            kernels().gemm(g);
+                        }
+                }
+                row += count;
+            }
+        }
+    });
+
+    // Parts are added in order and turned to the weight's layout [oc][kh][kw][i].
+    parallel_for(all_panels, [&](int64_t begin, int64_t end, int) {
+        for (int64_t q = begin; q < end; ++q) {
+            const int64_t group = q / layout.count(), p = q % layout.count(), panel_width = layout.width(p);
+            float* sums = partial.f32() + group * group_floats + p * layout.full_width() * depth;
+            for (int64_t part = 1; part < parts; ++part) {
+                const float* more = sums + part * part_floats;
+                for (int64_t i = 0; i < depth * panel_width; ++i) sums[i] += more[i];
+            }
+            const int64_t column = group * ocg + p * layout.full_width();
+            for (int64_t j = 0; j < layout.columns_of(p); ++j) {
+                float* filter = dw.f32() + (column + j) * depth;
+                for (int64_t i = 0; i < depth; ++i) filter[i] = sums[i * panel_width + j];
+                if (!dbias) continue;
+                float bias = 0.0f;
+                for (int64_t part = 0; part < parts; ++part)
+                    bias += partial.f32()[part * part_floats + partial_floats + column + j];
+                dbias[column + j] = bias;
+            }
+        }
+    });
+}
+
+void check_gradient(const char* op, const Conv& c, const Array& dy) {
+    expect_f32(op, "gradient", dy);
+    ENGINE_CHECK((dy.shape() == Dims{c.n, c.oc, c.oh, c.ow}), Kind::value, "[", op, "] expected a gradient of shape ",
+                 to_string({c.n, c.oc, c.oh, c.ow}), ", got ", to_string(dy.shape()));
+}
+
+}  // namespace
+
+const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms() {
+    static const std::vector<ConvAlgorithm<ConvBackwardData>> list = {
+        {"depthwise", declines_depthwise, data_depthwise},
+        {"direct", declines_nothing, data_direct},
+        {"reference", declines_nothing, data_reference},
+    };
+    return list;
+}
+
+const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms() {
+    static const std::vector<ConvAlgorithm<ConvBackwardWeight>> list = {
+        {"depthwise", declines_depthwise, weight_depthwise},
+        {"direct", declines_nothing, weight_direct},
+        {"reference", declines_nothing, weight_reference},
+    };
+    return list;
+}
+
+Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape, const Dims& stride,
+                           const Dims& padding, const Dims& dilation, int64_t groups) {
+    const char* op = "conv2d_backward_data";
+    const Conv c = make_conv(op, x_shape, w.shape(), stride, padding, dilation, groups);
+    check_gradient(op, c, dy);
+    expect_f32(op, "weight", w);
+    Array dx = empty(x_shape);
+    if (dx.numel() == 0) return dx;
+    choose(op, conv_backward_data_algorithms(), c).run(c, as_pixels(dy), contiguous(w), dx);
+    return dx;
+}
+
+std::pair<Array, std::optional<Array>> conv2d_backward_weight(const Array& dy, const Array& x, const Dims& w_shape,
+                                                              const Dims& stride, const Dims& padding,
+                                                              const Dims& dilation, int64_t groups, bool with_bias) {
+    const char* op = "conv2d_backward_weight";
+    const Conv c = make_conv(op, x.shape(), w_shape, stride, padding, dilation, groups);
+    check_gradient(op, c, dy);
+    expect_f32(op, "input", x);
+    Array dw = empty(w_shape);
+    std::optional<Array> db;
+    if (with_bias) db = empty({c.oc});
+    if (dy.numel() == 0) {
+        std::fill_n(dw.f32(), dw.numel(), 0.0f);
+        if (db) std::fill_n(db->f32(), c.oc, 0.0f);
+        return {dw, db};
+    }
+    choose(op, conv_backward_weight_algorithms(), c).run(c, as_pixels(dy), as_pixels(x), dw, db ? db->f32() : nullptr);
+    return {dw, db};
+}
+
+}  // namespace engine

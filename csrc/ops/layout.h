@@ -1,0 +1,26 @@
+// Copies, casts, fills and reshapes of strided arrays.
+#pragma once
+
+#include "core/array.h"
+
+namespace engine {
+
+// Always a new canonical array.
+Array copy(const Array& a);
+// Values truncate towards zero; NaN and out-of-range floats become 0 in integers; bool is x != 0.
+Array cast(const Array& a, DType dtype);
+// dst = src, broadcast and converted to dst's dtype. Safe when the two overlap.
+void copy_into(const Array& dst, const Array& src);
+void fill(const Array& a, double value);
+Array full(const Dims& shape, double value, DType dtype);
+Array arange(double start, double stop, double step, DType dtype);
+
+Array permute(const Array& a, const Dims& axes);
+// One start, stop, step per axis; starts and stops already inside [0, size] (or size - 1 .. -1 for
+// negative steps).
+Array slice(const Array& a, const Dims& starts, const Dims& stops, const Dims& steps);
+Array expand(const Array& a, const Dims& shape);
+// Logical row-major order, as everywhere; one size may be -1. A view when strides allow.
+Array reshape(const Array& a, const Dims& shape);
+
+}  // namespace engine

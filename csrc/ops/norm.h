@@ -1,0 +1,58 @@
+// Normalisation, forward. See norm_bwd.h for the gradients.
+#pragma once
+
+#include "core/array.h"
+
+namespace engine {
+
+// A result and the statistics its gradient needs.
+struct Normed {
+    Array y, mean, invstd;
+};
+
+// x of rank 2, 3 or 4, channel axis 1; null stands for an absent weight or bias. In training the
+// running statistics (null or of shape (C,)) are moved towards the batch's by `momentum`, the variance
+// unbiased; otherwise they are what normalises. mean and invstd have shape (C,).
+Normed batch_norm(const Array& x, const Array* weight, const Array* bias, const Array* running_mean,
+                  const Array* running_var, bool training, double momentum, double eps);
+// Over the last n_dims logical axes. A dense x whose normalised axes lie innermost in memory is
+// worked on where it is and y has its strides. mean and invstd have one entry per row, in the order of
+// the rows in x's memory.
+Normed layer_norm(const Array& x, int64_t n_dims, const Array* weight, const Array* bias, double eps);
+// mean and invstd have shape (N, groups).
+Normed group_norm(const Array& x, int64_t groups, const Array* weight, const Array* bias, double eps);
+// x of rank 3 or 4. y = x / (k + alpha / size * sum of squares of `size` neighbouring channels)^beta
+Array local_response_norm(const Array& x, int64_t size, double alpha, double beta, double k);
+
+// An array of rank 2, 3 or 4 seen as pixels of channels: rank 4 (N, C, H, W), channels adjacent,
+// `ld` floats from pixel to pixel.
+struct ChannelView {
+    Array array;
+    int64_t images, channels, pixels;  // pixels per image
+    int64_t ld;
+    float* data() const { return array.f32(); }
+};
+ChannelView channel_view(const char* op, const char* name, const Array& a);
+// A new array to be written as pixels, for a result of this shape; `restore` gives it that shape.
+Array new_pixels(const Dims& shape);
+Array restore(const Array& pixels, const Dims& shape);
+
+// Rows of `columns` adjacent floats.
+struct RowView {
+    Array array;  // dense, rows one after another
+    int64_t rows, columns;
+    bool in_place;  // the memory order is x's own
+};
+RowView row_view(const char* op, const Array& x, int64_t n_dims);
+// A parameter over the last n_dims axes of x, in the memory order of x's rows: columns floats.
+Array row_parameter(const char* op, const char* name, const Array& parameter, const Array& x,
+                    int64_t n_dims, bool in_place);
+// Result rows (dense, like view.array) as an array of x's shape.
+Array restore_rows(const Array& rows, const Array& x, const RowView& view);
+
+// Pixels per chunk of channel statistics: depends on the shape alone.
+int64_t pixels_per_chunk(int64_t channels);
+// Throws unless `parameter` is float32 of shape (size,); gives it back with stride 1.
+Array channel_parameter(const char* op, const char* name, const Array& parameter, int64_t size);
+
+}  // namespace engine

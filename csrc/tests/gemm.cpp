@@ -1,0 +1,140 @@
+// The multiply-add loop, packing, column sums.
+#include "dispatch/table.h"
+#include "tests/guard.h"
+#include "tests/test.h"
+
+using engine::Activation;
+using engine::kernels;
+
+namespace {
+
+struct Case {
+    int64_t rows, columns, depth, taps;
+    int vectors;
+    bool accumulate, bias, residual;
+    Activation activation;
+};
+
+void check(const Case& k, Against side) {
+    engine_test::describe(k.rows, " rows, ", k.columns, " columns, depth ", k.depth, ", ", k.taps,
+                          " taps, ", k.vectors, " vectors");
+    Numbers numbers(static_cast<uint32_t>(k.rows * 1000 + k.columns));
+    const int64_t width = static_cast<int64_t>(k.vectors) * kernels().lanes;
+    const int64_t a_depth = 2, a_row = k.depth * a_depth + 3, c_row = k.columns + 5;
+    Guarded<int64_t> taps(k.taps, side);
+    for (int64_t t = 0; t < k.taps; ++t) taps[t] = t * 4;
+    Guarded<float> a((k.rows - 1) * a_row + (k.taps - 1) * 4 + (k.depth - 1) * a_depth + 1, side);
+    Guarded<float> b(k.taps * k.depth * width, side);
+    Guarded<float> c((k.rows - 1) * c_row + k.columns, side);
+    Guarded<float> bias(k.columns, side);
+    Guarded<float> residual((k.rows - 1) * k.columns + k.columns, side);
+    for (auto* buffer : {&a, &b, &bias, &residual}) numbers.fill(*buffer);
+    numbers.fill(c);
+    std::vector<float> before(c.data(), c.data() + c.size());
+    for (auto* buffer : {&a, &b, &bias, &residual}) buffer->freeze();
+
+    engine::GemmArgs g{};
+    g.a = a, g.a_row = a_row, g.a_depth = a_depth, g.taps = taps, g.tap_count = k.taps;
+    g.depth = k.depth, g.b = b, g.b_row = width, g.c = c, g.c_row = c_row, g.rows = k.rows;
+    g.columns = k.columns, g.vectors = k.vectors, g.accumulate = k.accumulate;
+    g.activation = k.activation, g.bias = k.bias ? bias.data() : nullptr;
+    g.residual = k.residual ? residual.data() : nullptr, g.residual_row = k.columns;
+    kernels().gemm(g);
+
+    for (int64_t i = 0; i < k.rows; ++i)
+        for (int64_t j = 0; j < c_row && i * c_row + j < c.size(); ++j) {
+            const int64_t at = i * c_row + j;
+            if (j >= k.columns) {
+                CHECK_EQUAL(c[at], before[static_cast<size_t>(at)]);
+                continue;
+            }
+            double sum = k.accumulate ? before[static_cast<size_t>(at)] : k.bias ? bias[j] : 0.0f;
+            for (int64_t t = 0; t < k.taps; ++t)
+                for (int64_t d = 0; d < k.depth; ++d)
+                    sum += double{a[taps[t] + i * a_row + d * a_depth]} *
+                           b[(t * k.depth + d) * width + j];
+            if (k.residual) sum += residual[i * k.columns + j];
+            if (k.activation != Activation::none && sum < 0) sum = 0;
+            if (k.activation == Activation::relu6 && sum > 6) sum = 6;
+            CHECK_CLOSE(c[at], sum, sum_tolerance(k.taps * k.depth));
+        }
+}
+
+}  // namespace
+
+TEST(gemm_of_every_tile_height_and_tail) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int vectors = 1; vectors <= 4; ++vectors)
+            for (int64_t rows = 1; rows <= 31; ++rows)
+                for (int64_t tail : {int64_t{1}, lanes - 1, lanes})
+                    check({rows, (vectors - 1) * lanes + tail, 5, 1, vectors, false, rows % 2 == 0,
+                           false, Activation::none},
+                          side);
+}
+
+TEST(gemm_epilogues_taps_and_depths) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t depth : {1, 2, 7, 64})
+            for (int64_t taps : {1, 3})
+                for (int mask = 0; mask < 8; ++mask)
+                    for (Activation activation :
+                         {Activation::none, Activation::relu, Activation::relu6})
+                        check({13, lanes + 3, depth, taps, 2, (mask & 1) != 0, (mask & 2) != 0,
+                               (mask & 4) != 0, activation},
+                              side);
+}
+
+TEST(gemm_without_rows_or_columns_does_nothing) {
+    engine::GemmArgs g{};
+    g.vectors = 1;
+    kernels().gemm(g);
+}
+
+TEST(pack_fills_panels_with_zeros_beyond_the_columns) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t source_column : {1, 3})
+            for (int64_t rows : {1, 5})
+                for (int64_t columns : {int64_t{1}, lanes - 1, lanes, lanes + 1, 3 * lanes}) {
+                    for (int64_t width = (columns + lanes - 1) / lanes * lanes; width <= 4 * lanes;
+                         width += lanes) {
+                        engine_test::describe(rows, " rows, ", columns, " columns, width ", width);
+                        const int64_t source_row = columns * source_column + 2;
+                        Guarded<float> source(
+                            (rows - 1) * source_row + (columns - 1) * source_column + 1, side);
+                        Numbers().fill(source);
+                        source.freeze();
+                        Guarded<float> panel(rows * width, side);
+                        kernels().pack(
+                            {source, source_row, source_column, rows, columns, panel, width});
+                        for (int64_t q = 0; q < rows; ++q)
+                            for (int64_t j = 0; j < width; ++j)
+                                CHECK_EQUAL(panel[q * width + j],
+                                            j < columns ? source[q * source_row + j * source_column]
+                                                        : 0.0f);
+                    }
+                }
+}
+
+TEST(column_sums_add_to_what_is_there) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t rows : {0, 1, 33})
+            for (int64_t columns : {int64_t{1}, lanes - 1, lanes, 4 * lanes, 5 * lanes + 3}) {
+                engine_test::describe(rows, " rows, ", columns, " columns");
+                const int64_t row = columns + 1;
+                Guarded<float> source(rows ? (rows - 1) * row + columns : 0, side);
+                Numbers().fill(source);
+                source.freeze();
+                Guarded<float> sums(columns, side);
+                sums.fill(2.0f);
+                kernels().column_sum({source, row, rows, columns, sums});
+                for (int64_t j = 0; j < columns; ++j) {
+                    double sum = 2.0;
+                    for (int64_t i = 0; i < rows; ++i) sum += source[i * row + j];
+                    CHECK_CLOSE(sums[j], sum, sum_tolerance(rows));
+                }
+            }
+}

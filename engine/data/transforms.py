@@ -1,0 +1,231 @@
+"""Transforms of uint8 images, in torchvision's names, on whole batches.
+
+Each transform is two functions: `draw` takes random numbers and returns parameters, `apply` takes images and
+parameters and is deterministic. Images are (N, H, W, C) or (H, W, C) uint8 until `Normalize` or `ToTensor` makes
+them float32 with axes (N, C, H, W); the memory stays channels-last, as tensors keep it, so nothing is moved twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .random import SampleRandom
+
+
+class Transform:
+    """A step between the dataset and the model: subclasses implement `apply`, and `draw` when they are random.
+
+    Example:
+        >>> shift = RandomCrop(4, padding=1)
+        >>> images = np.full((2, 4, 4, 1), 255, np.uint8)
+        >>> parameters = shift.draw(SampleRandom(0, epoch=0, indices=[0, 1]), images.shape)
+        >>> shift.apply(images, parameters).shape
+        (2, 4, 4, 1)
+    """
+
+    def draw(self, random: SampleRandom | None, shape: Sequence[int]) -> Any:
+        """Returns the parameters for a batch of images of the given (N, H, W, C) shape.
+
+        Args:
+            random: one stream per image; None asks for the centre of the distribution, as in evaluation.
+            shape: the batch's shape.
+        """
+        return None
+
+    def apply(self, images: np.ndarray, parameters: Any) -> np.ndarray:
+        """Returns the transformed batch; the same parameters give the same bytes.
+
+        Args:
+            images: (N, H, W, C) uint8.
+            parameters: what `draw` returned.
+        """
+        raise NotImplementedError(f"[{type(self).__name__}] implement apply(images, parameters)")
+
+    def __call__(self, images: np.ndarray, random: SampleRandom | None = None) -> np.ndarray:
+        """Draws and applies.
+
+        Args:
+            images: (N, H, W, C) or (H, W, C) uint8.
+            random: one stream per image, or None.
+        """
+        if images.ndim == 3:
+            return self(images[None], random)[0]
+        return self.apply(images, self.draw(random, images.shape))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
+        return f"{type(self).__name__}({arguments})"
+
+
+def _batch(images: np.ndarray, owner: Transform) -> np.ndarray:
+    if images.ndim != 4 or images.dtype != np.uint8:
+        raise ValueError(
+            f"[{type(owner).__name__}] expected uint8 images of shape (N, H, W, C), got {images.dtype} of shape "
+            f"{images.shape}: place it before Normalize or ToTensor"
+        )
+    return np.ascontiguousarray(images)
+
+
+class Compose(Transform):
+    """Transforms one after the other.
+
+    Args:
+        transforms: the steps, first to last.
+
+    Example:
+        >>> steps = Compose([RandomHorizontalFlip(), Normalize((0.5,), (0.5,))])
+        >>> steps(np.zeros((2, 8, 8, 1), np.uint8)).shape
+        (2, 1, 8, 8)
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = list(transforms)
+
+    def __call__(self, images: np.ndarray, random: SampleRandom | None = None) -> np.ndarray:
+        if images.ndim == 3:
+            return self(images[None], random)[0]
+        for transform in self.transforms:
+            images = transform(images, random)
+        return images
+
+    def apply(self, images: np.ndarray, parameters: Any) -> np.ndarray:
+        raise TypeError("[Compose] a later step's parameters depend on the earlier steps' result: call it instead")
+
+
+class RandomCrop(Transform):
+    """Cuts a window at a random place of the image padded with `fill`: with padding, a random integer shift.
+
+    Follows torchvision's RandomCrop with constant padding. Without random numbers the window is the central one.
+
+    Args:
+        size: height and width of the window in pixels, or one number for both.
+        padding: pixels added on each side before cropping.
+        fill: the value of the padding, 0 to 255.
+
+    Shape:
+        (N, H, W, C) uint8 to (N, size, size, C) uint8.
+
+    Raises:
+        ValueError: when the window is larger than the padded image.
+
+    Example:
+        >>> RandomCrop(2)(np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1))[0, :, :, 0]
+        array([[ 5,  6],
+               [ 9, 10]], dtype=uint8)
+    """
+
+    def __init__(self, size: int | tuple[int, int], padding: int = 0, fill: int = 0) -> None:
+        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        self.padding = padding
+        self.fill = fill
+        if min(self.size) < 1 or padding < 0 or not 0 <= fill <= 255:
+            raise ValueError(
+                f"[RandomCrop] expected size >= 1, padding >= 0 and fill in 0..255, got size={size}, "
+                f"padding={padding}, fill={fill}"
+            )
+
+    def draw(self, random: SampleRandom | None, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        corners = []
+        for extent, window in ((shape[1], self.size[0]), (shape[2], self.size[1])):
+            room = extent + 2 * self.padding - window
+            if room < 0:
+                raise ValueError(
+                    f"[RandomCrop] expected images of at least {self.size[0]} x {self.size[1]} pixels after padding by "
+                    f"{self.padding}, got {shape[1]} x {shape[2]}: raise padding or resize first"
+                )
+            offsets = np.full(shape[0], room // 2, np.int64) if random is None else random.integers(0, room + 1)
+            corners.append(offsets - self.padding)
+        return corners[0], corners[1]
+
+    def apply(self, images: np.ndarray, parameters: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        from . import _augment
+
+        cropped: np.ndarray = _augment.crop(_batch(images, self), *parameters, *self.size, self.fill)
+        return cropped
+
+
+class RandomHorizontalFlip(Transform):
+    """Mirrors images left to right, each with probability `p`; never without random numbers.
+
+    Args:
+        p: the probability, 0 to 1.
+
+    Example:
+        >>> always = RandomHorizontalFlip(p=1.0)
+        >>> always(np.array([[[1], [2]]], np.uint8), SampleRandom(0, 0, [0]))[0, :, 0]
+        array([2, 1], dtype=uint8)
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"[RandomHorizontalFlip] expected a probability p in 0..1, got {p}")
+        self.p = p
+
+    def draw(self, random: SampleRandom | None, shape: Sequence[int]) -> np.ndarray:
+        if random is None:
+            return np.zeros(shape[0], np.uint8)
+        return (random.uniform() < self.p).astype(np.uint8)
+
+    def apply(self, images: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        from . import _augment
+
+        flipped: np.ndarray = _augment.horizontal_flip(_batch(images, self), parameters)
+        return flipped
+
+
+class Normalize(Transform):
+    """Bytes to floats: (value / 255 - mean) / std per channel, with the axes that models expect.
+
+    torchvision's `ToDtype(float32, scale=True)` and `Normalize` in one pass.
+
+    Args:
+        mean: one number per channel, in units of the 0..1 scale.
+        std: one positive number per channel, likewise.
+
+    Shape:
+        (N, H, W, C) uint8 to (N, C, H, W) float32, channels-last in memory.
+
+    Example:
+        >>> Normalize((0.5,), (0.5,))(np.array([[[0], [255]]], np.uint8))
+        array([[[-1.,  1.]]], dtype=float32)
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        if len(self.mean) != len(self.std) or not self.std or not all(value > 0 for value in self.std):
+            raise ValueError(
+                f"[Normalize] expected one mean and one positive std per channel, got mean={self.mean}, std={self.std}"
+            )
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        self._table = np.ascontiguousarray(
+            (levels - np.array(self.mean, np.float32)[:, None]) / np.array(self.std, np.float32)[:, None]
+        )
+
+    def apply(self, images: np.ndarray, parameters: Any = None) -> np.ndarray:
+        from . import _augment
+
+        images = _batch(images, self)
+        if images.shape[3] != len(self.mean):
+            raise ValueError(
+                f"[Normalize] expected {len(self.mean)} channels, got images of shape {images.shape}: give one mean "
+                f"and one std per channel"
+            )
+        normalised: np.ndarray = _augment.normalize(images, self._table)
+        return normalised.transpose(0, 3, 1, 2)
+
+
+class ToTensor(Transform):
+    """Bytes to floats in 0..1 with axes (N, C, H, W).
+
+    Example:
+        >>> float(ToTensor()(np.full((1, 2, 2, 3), 255, np.uint8)).max())
+        1.0
+    """
+
+    def apply(self, images: np.ndarray, parameters: Any = None) -> np.ndarray:
+        channels = _batch(images, self).shape[3]
+        return Normalize((0.0,) * channels, (1.0,) * channels).apply(images)

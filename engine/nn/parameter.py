@@ -1,0 +1,5 @@
+"""The tensor that a module counts among its parameters."""
+
+from engine.tensor import Parameter
+
+__all__ = ["Parameter"]

@@ -1,0 +1,94 @@
+"""Where a test runs: the instruction sets, thread counts and algorithms of this machine, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import op_cases
+from op_cases import Case, Reference
+
+import engine
+from engine import backend as B
+
+THREADS = (1, 2, 3)
+ISAS: tuple[str, ...] = tuple(B.available_isas())
+
+
+@contextmanager
+def running(isa: str | None = None, threads: int | None = None) -> Iterator[None]:
+    """With another instruction set or number of threads for a while."""
+    before = B.isa(), B.num_threads()
+    try:
+        if isa is not None:
+            B.set_isa(isa)
+        if threads is not None:
+            B.set_num_threads(threads)
+        yield
+    finally:
+        B.set_isa(before[0])
+        B.set_num_threads(before[1])
+
+
+@contextmanager
+def choosing(op: str, algorithm: str) -> Iterator[None]:
+    """With one algorithm instead of the first that accepts; ``op`` empty: nothing is chosen."""
+    if not op:
+        yield
+        return
+    B.set_algorithm(op, algorithm)
+    try:
+        yield
+    finally:
+        B.set_algorithm(op, "")
+
+
+def tensors(case: Case, arrays: list[np.ndarray | None]) -> list[Any]:
+    return [
+        None if a is None or s is None else engine.tensor(a, requires_grad=s.grad and a.dtype == np.float32)
+        for s, a in zip(case.inputs, arrays, strict=True)
+    ]
+
+
+def forward_backward(case: Case, dy: np.ndarray, inputs: list[Any]) -> dict[str, np.ndarray]:
+    """Every result of the case in engine, under the names of ``Reference.named``."""
+    y, *extra = op_cases.call(engine, engine.functional, case, inputs)
+    results = {"y": np.array(y.detach().numpy())}
+    results.update({f"extra {i}": np.array(e.detach().numpy()) for i, e in enumerate(extra)})
+    if y.requires_grad:
+        y.backward(engine.tensor(dy))
+    for i, t in enumerate(inputs):
+        if t is not None and t.requires_grad and t.grad is not None:
+            results[f"gradient of input {i}"] = np.array(t.grad.numpy())
+    return results
+
+
+def check(results: dict[str, np.ndarray], ref: Reference, where: str) -> None:
+    """Every result of the reference is there, has its shape and lies within its tolerance."""
+    for name, want, tolerance in ref.named():
+        assert name in results or not want.size or not np.any(want), f"{name} is missing {where}"
+        if name not in results:
+            continue
+        got = results[name]
+        assert got.shape == want.shape, f"{name} has shape {got.shape}, expected {want.shape}, {where}"
+        if want.dtype.kind in "iub":
+            assert got.dtype.kind in "iub" and np.array_equal(got, want), f"{name} differs {where}:\n{got}\n{want}"
+            continue
+        assert got.dtype == np.float32, f"{name} has dtype {got.dtype} {where}"
+        error = np.abs(got.astype(np.float64) - want)
+        allowed = np.broadcast_to(tolerance, want.shape)
+        wrong = ~(error <= allowed)
+        if wrong.any():
+            at = np.unravel_index(np.argmax(np.where(wrong, error / np.maximum(allowed, 1e-300), 0)), want.shape)
+            at = tuple(int(i) for i in at)
+            raise AssertionError(
+                f"{name}{list(at)} is {got[at]:.9g}, expected {want[at]:.9g}: error {error[at]:.3g}, allowed "
+                f"{allowed[at]:.3g}; {wrong.sum()} of {wrong.size} wrong {where}"
+            )
+
+
+def bits(results: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """For comparison to the last bit, where NaN equals NaN and 0 differs from -0."""
+    return {name: value.tobytes() for name, value in results.items()}
