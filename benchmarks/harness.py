@@ -8,7 +8,8 @@ The rules, each learnt from a wrong figure:
 * equal thread counts, `OPENBLAS_NUM_THREADS=1` (the pool of NumPy's OpenBLAS keeps a core busy after its last call);
 * the FMA peak is measured in the same run, next to the figure whose share of it is quoted;
 * the cache-line ping-pong time between the threads stands beside every figure: a virtual machine's two cores are at
-  times near (below 100 ns) and at times far, and figures compare only within one state;
+  times near (below 100 ns) and at times far, and figures compare only within one state; above 1000 ns others
+  compute on the same cores, and the figure is worth nothing;
 * torch is measured with the malloc of every user ("default") and with that of a careful one ("tuned").
 """
 
@@ -33,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-NEAR_NS = 100.0
+NEAR_NS, FAR_NS = 100.0, 1000.0
 WARM_UP_S = 0.15
 
 # glibc keeps freed memory instead of giving it back to the system, so that a training step meets no page faults.
@@ -150,8 +151,11 @@ class Limits:
 
     @property
     def state(self) -> str:
-        if self.ping_pong_ns <= 0:
-            return "one core"
+        """near or far: the two states of two cores; busy: others compute here, the figure is worth nothing."""
+        if self.ping_pong_ns < 0:
+            return "one thread"
+        if not 0 < self.ping_pong_ns < FAR_NS:
+            return "busy"
         return "near" if self.ping_pong_ns < NEAR_NS else "far"
 
     def as_json(self) -> dict[str, Any]:
@@ -163,10 +167,13 @@ class Limits:
 
 
 def measure_limits(threads: int) -> Limits:
-    """The FMA peak of `threads` threads on the ISA in use, and the ping-pong time of a cache line between two."""
+    """The FMA peak of `threads` threads on the ISA in use, and the ping-pong time of a cache line between two.
+
+    The core's measurement answers 0 when the partner was not scheduled in time.
+    """
     from engine import _C
 
-    return Limits(float(_C.measure_peak(threads)), float(_C.measure_ping_pong()) if threads > 1 else 0.0)
+    return Limits(float(_C.measure_peak(threads)), float(_C.measure_ping_pong()) if threads > 1 else -1.0)
 
 
 def machine() -> dict[str, Any]:
@@ -203,12 +210,14 @@ def software() -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions: dict[str, Any] = {}
-    for package in ("engine", "numpy", "torch", "onnxruntime", "openvino"):
+    for package in ("numpy", "torch", "onnxruntime", "openvino"):
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     with contextlib.suppress(ImportError):
+        import engine
         from engine import backend
 
+        versions["engine"] = engine.__version__
         versions["engine_isa"] = backend.isa()
         versions["engine_build"] = backend.build_info()
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]

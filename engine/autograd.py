@@ -45,7 +45,7 @@ class Node:
 
     __slots__ = ("order", "edges", "backward", "alias", "grad", "owned", "hooks")
 
-    def __init__(self, edges: tuple[Node | Tensor | None, ...], backward: Backward, alias: bool) -> None:
+    def __init__(self, edges: list[Node | Tensor | None], backward: Backward, alias: bool) -> None:
         self.order = next(_order)
         self.edges = edges
         self.backward: Backward | None = backward
@@ -66,8 +66,15 @@ def record(
         backward: maps the gradient of the output to the gradients of the inputs, None where there is none.
         alias: whether `backward` may return its argument or a view of it.
     """
-    edges = tuple([(x.node or x) if x is not None and x.requires_grad else None for x in inputs])
-    if not mode.enabled or not any(edges):
+    edges: list[Node | Tensor | None] = []
+    wanted = False
+    for x in inputs:
+        if x is not None and x.requires_grad:
+            edges.append(x.node or x)
+            wanted = True
+        else:
+            edges.append(None)
+    if not wanted or not mode.enabled:
         return Tensor(data)
     output = Tensor(data, True)
     output.node = Node(edges, backward, alias)
@@ -112,7 +119,7 @@ def run(root: Node, grad: Array, retain_graph: bool) -> None:
                 else:
                     accumulate(edge, dx, node.alias)
             if not retain_graph:
-                node.backward, node.edges = None, ()
+                node.backward, node.edges = None, []
         for leaf, dx in hooked.values():
             for hook in tuple(leaf.hooks.values()):
                 dx = hook(dx)

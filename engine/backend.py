@@ -90,6 +90,7 @@ from engine._C import (
     total_norm as total_norm,
     unary as unary,
     unary_backward as unary_backward,
+    unary_ops as unary_ops,
     uniform as uniform,
     verbose as verbose,
     where as where,

@@ -282,7 +282,7 @@ class Progress(Callback):
         self._close()
 
     def _left(self, trainer: Trainer) -> float:
-        done = trainer.epoch - self._first
+        done = float(trainer.epoch - self._first)
         if self._bar is not None and trainer.batches:
             done += (trainer.batch_index + 1) / trainer.batches
         return (time.perf_counter() - self._begin) * (trainer.epochs - self._first - done) / max(done, 1e-9)

@@ -175,8 +175,8 @@ def _scores(matrix: np.ndarray, average: str | None, zero_division: float, outsi
         return Scores(float(zero_division), float(zero_division), float(zero_division), 0)
     # Without any support there are no weights to go by: the plain mean, as in scikit-learn.
     weights = true if average == "weighted" and total else None
-    means = [float(np.average(values, weights=weights)) for values in (precisions, recalls, f1s)]
-    return Scores(*means, total)
+    mean_p, mean_r, mean_f = (float(np.average(values, weights=weights)) for values in (precisions, recalls, f1s))
+    return Scores(mean_p, mean_r, mean_f, total)
 
 
 def precision_recall_f1(

@@ -69,9 +69,7 @@ def training_curves(
     _save(figure, path)
 
 
-def confusion_matrix(
-    matrix: np.ndarray, path: str | os.PathLike[str], classes: Sequence[str] | None = None
-) -> None:
+def confusion_matrix(matrix: np.ndarray, path: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
     """Draws a confusion matrix: colours are shares of the true class, numbers are counts.
 
     Args:

@@ -142,6 +142,9 @@ _bool = dtype("bool")  # exported as `engine.bool`
 
 _DTYPES: dict[str, dtype] = {name: name for name in (float32, int64, int32, uint8, _bool)}
 _RANK = {"bool": 0, "uint8": 1, "int32": 2, "int64": 3, "float32": 4}  # a wider type wins
+_NARROW = {"int32", "uint8"}
+# what each elementwise op keeps for its gradient: "x", "y" or nothing
+_SAVED = {name: saved for name, (_, saved) in B.unary_ops().items()}
 _PYTHON_DTYPES: dict[object, dtype] = {builtins.float: float32, builtins.int: int64, builtins.bool: _bool}
 
 
@@ -154,27 +157,27 @@ def _dtype(value: object) -> dtype:
         except TypeError:
             known = None
     if known is None:
-        raise TypeError(f"expected one of the dtypes {', '.join(_DTYPES)}, got {value!r}")
+        raise TypeError(f"[dtype] expected one of {', '.join(_DTYPES)}, got {value!r}")
     return known
 
 
-def _axis(dim: builtins.int, ndim: builtins.int) -> builtins.int:
-    """`dim` counted from the front."""
+def axis_of(dim: builtins.int, ndim: builtins.int, name: str) -> builtins.int:
+    """`dim` counted from the front, for the op of this name."""
     limit = ndim or 1
     if not -limit <= dim < limit:
-        raise IndexError(f"dimension out of range (expected to be in [{-limit}, {limit - 1}], got {dim})")
+        raise IndexError(f"[{name}] expected a dimension in [{-limit}, {limit - 1}], got {dim}")
     return dim % limit
 
 
-def _axes(dim: Dim, ndim: builtins.int) -> tuple[builtins.int, ...]:
+def _axes(dim: Dim, ndim: builtins.int, name: str) -> tuple[builtins.int, ...]:
     """The axes that a `dim` argument names; None means all."""
     if dim is None:
         return tuple(range(ndim))
     if isinstance(dim, builtins.int):
-        return (_axis(dim, ndim),) if ndim else ()
-    axes = tuple([_axis(d, ndim) for d in dim])
+        return (axis_of(dim, ndim, name),) if ndim else ()
+    axes = tuple([axis_of(d, ndim, name) for d in dim])
     if len(set(axes)) != len(axes):
-        raise ValueError(f"expected every dimension once, got dim={tuple(dim)}")
+        raise ValueError(f"[{name}] expected every dimension once, got dim={tuple(dim)}")
     return axes if axes and ndim else tuple(range(ndim))
 
 
@@ -207,67 +210,59 @@ def _kept(shape: tuple[builtins.int, ...], axes: tuple[builtins.int, ...]) -> tu
     return tuple([1 if i in axes else n for i, n in enumerate(shape)])
 
 
-def _constant(value: Scalar, like: str) -> Array:
-    return B.full((), value, like)
-
-
-def _is_scalar(value: object) -> builtins.bool:
+def _is_number(value: object) -> builtins.bool:
     return isinstance(value, (builtins.int, builtins.float, np.generic))
+
+
+def _value(x: object) -> Any:
+    """An operand as the backend takes it, an array or a number; None for what cannot be one."""
+    if isinstance(x, Tensor):
+        return x.data
+    if isinstance(x, (builtins.float, builtins.int)):
+        return x
+    if isinstance(x, np.generic):
+        return x.item()
+    return tensor(x).data if isinstance(x, np.ndarray) else None
+
+
+def _operands(x: Any, y: Any) -> tuple[Any, Any, builtins.bool, builtins.bool]:
+    """Both operands as the backend takes them, and which of them want a gradient."""
+    recording = mode.enabled
+    if isinstance(x, Tensor):
+        a, wants_a = x.data, recording and x.requires_grad
+    else:
+        a, wants_a = _value(x), False
+    if isinstance(y, Tensor):
+        return a, y.data, wants_a, recording and y.requires_grad
+    return a, _value(y), wants_a, False
 
 
 def _category(name: str) -> builtins.int:
     return 2 if name == "float32" else 0 if name == "bool" else 1
 
 
-def _promote(a: Array, b: Array) -> str:
-    """PyTorch's result type: the wider of two tensors, where one without dimensions only raises the kind."""
-    da, db = a.dtype, b.dtype
-    if da == db:
-        return da
-    if (a.ndim == 0) != (b.ndim == 0) and _category(da) != _category(db):
-        return da if _category(da) > _category(db) else db
-    if (a.ndim == 0) != (b.ndim == 0):
-        return db if a.ndim == 0 else da
-    return da if _RANK[da] > _RANK[db] else db
+def _plain(z: Array, a: Any, b: Any) -> Tensor:
+    """The result of an op that is not recorded.
+
+    The backend computes integers as int64; PyTorch's result is narrow for narrow operands, and one without dimensions,
+    like a number, matters only if it is of another kind.
+    """
+    if z.dtype != "int64":
+        return Tensor(z)
+    kinds = []
+    for operand, other in ((a, b), (b, a)):
+        if isinstance(operand, Array):
+            rank = operand.ndim and isinstance(other, Array) and not other.ndim
+            kinds.append((2 if rank or not isinstance(other, Array) else 1, operand.dtype))
+    strongest = builtins.max(kinds)[0]
+    if strongest == 2 and {name for _, name in kinds} <= _NARROW | {"int64"}:
+        kinds = [pair for pair in kinds if pair[0] == 2]
+    name = builtins.max([name for _, name in kinds], key=_RANK.__getitem__)
+    return Tensor(B.cast(z, name)) if name in _NARROW else Tensor(z)
 
 
 def _to_dtype(a: Array, name: str) -> Array:
     return a if a.dtype == name else B.cast(a, name)
-
-
-def _with_scalar(a: Array, value: Scalar) -> Array:
-    """`a` in the type of its arithmetic with a Python number."""
-    kind = a.dtype
-    if kind == "float32":
-        return a
-    if isinstance(value, (builtins.float, np.floating)):
-        return B.cast(a, "float32")
-    if kind == "bool" and not isinstance(value, (builtins.bool, np.bool_)):
-        return B.cast(a, "int64")
-    return a
-
-
-def _operands(x: Any, y: Any, true_division: builtins.bool = False) -> tuple[Any, Any] | None:
-    """Both operands as the backend takes them: arrays of one dtype, or an array and a number; None if it cannot be."""
-    if isinstance(x, Tensor):
-        a = x.data
-        if isinstance(y, Tensor):
-            b = y.data
-            if a.dtype != b.dtype:
-                kind = _promote(a, b)
-                a, b = _to_dtype(a, kind), _to_dtype(b, kind)
-            if true_division and a.dtype != "float32":
-                a, b = B.cast(a, "float32"), B.cast(b, "float32")
-            return a, b
-        if isinstance(y, (builtins.float, builtins.int)):
-            return (B.cast(a, "float32") if true_division and a.dtype != "float32" else _with_scalar(a, y)), y
-        if isinstance(y, np.generic):
-            return _operands(x, y.item(), true_division)
-        if isinstance(y, np.ndarray):
-            return _operands(x, tensor(y), true_division)
-        return None
-    flipped = _operands(y, x, true_division) if isinstance(y, Tensor) else None
-    return None if flipped is None else (flipped[1], flipped[0])
 
 
 def _wrong_operand(name: str, x: object, y: object) -> NoReturn:
@@ -329,7 +324,7 @@ class Tensor:
     def size(self, dim: builtins.int | None = None) -> builtins.int | tuple[builtins.int, ...]:
         """The shape, or the size of one dimension."""
         shape = self.data.shape
-        return shape if dim is None else shape[_axis(dim, len(shape))]
+        return shape if dim is None else shape[axis_of(dim, len(shape), "size")]
 
     @property
     def dtype(self) -> dtype:
@@ -367,7 +362,7 @@ class Tensor:
     def stride(self, dim: builtins.int | None = None) -> builtins.int | tuple[builtins.int, ...]:
         """Steps in memory between neighbours along each dimension, in elements."""
         strides = self.data.strides
-        return strides if dim is None else strides[_axis(dim, len(strides))]
+        return strides if dim is None else strides[axis_of(dim, len(strides), "stride")]
 
     def is_contiguous(self) -> builtins.bool:
         """Whether the elements lie in the engine's own order: channels-last for four dimensions, else row by row."""
@@ -439,7 +434,7 @@ class Tensor:
             dy = gradient.data
         root = self.node
         if root is None:
-            root = autograd.Node((self,), _identity_backward, True)
+            root = autograd.Node([self], _identity_backward, True)
         autograd.run(root, dy, retain_graph)
 
     def detach(self) -> Tensor:
@@ -643,42 +638,35 @@ class Tensor:
     # --- arithmetic ------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        pair = _operands(self, other)
-        return NotImplemented if pair is None else _add(self, other, *pair)
+        return _add(self, other)
 
-    __radd__ = __add__
+    def __radd__(self, other: Any) -> Tensor:
+        return _add(self, other)
 
     def __sub__(self, other: Any) -> Tensor:
-        pair = _operands(self, other)
-        return NotImplemented if pair is None else _sub(self, other, *pair)
+        return _sub(self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        pair = _operands(other, self)
-        return NotImplemented if pair is None else _sub(other, self, *pair)
+        return _sub(other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        pair = _operands(self, other)
-        return NotImplemented if pair is None else _mul(self, other, *pair)
+        return _mul(self, other)
 
-    __rmul__ = __mul__
+    def __rmul__(self, other: Any) -> Tensor:
+        return _mul(self, other)
 
     def __truediv__(self, other: Any) -> Tensor:
-        pair = _operands(self, other, True)
-        return NotImplemented if pair is None else _div(self, other, *pair)
+        return _div(self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        pair = _operands(other, self, True)
-        return NotImplemented if pair is None else _div(other, self, *pair)
+        return _div(other, self)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        pair = _operands(self, other)
-        return NotImplemented if pair is None else _floor_divide(*pair)
+        return _floor_divide(self, other)
 
     def __mod__(self, other: Any) -> Tensor:
-        pair = _operands(self, other)
-        if pair is None:
-            return NotImplemented
-        return self - _floor_divide(*pair) * other
+        quotient = _floor_divide(self, other)
+        return quotient if quotient is NotImplemented else self - quotient * other
 
     def __pow__(self, exponent: Any) -> Tensor:
         return pow(self, exponent)
@@ -690,13 +678,13 @@ class Tensor:
         return matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
     def __neg__(self) -> Tensor:
-        return _unary(self, "neg", False, False)
+        return elementwise(self, "neg")
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return _unary(self, "abs", True, False)
+        return elementwise(self, "abs")
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         return _compare("eq", self, other)
@@ -790,94 +778,87 @@ class Tensor:
 
     def neg(self) -> Tensor:
         """-self."""
-        return _unary(self, "neg", False, False)
+        return elementwise(self, "neg")
 
     def abs(self) -> Tensor:
         """|self|."""
-        return _unary(self, "abs", True, False)
+        return elementwise(self, "abs")
 
     def exp(self) -> Tensor:
         """e ** self."""
-        return _unary(self, "exp", False, True)
+        return elementwise(self, "exp")
 
     def expm1(self) -> Tensor:
         """e ** self - 1, precise near zero."""
-        return _unary(self, "expm1", False, True)
+        return elementwise(self, "expm1")
 
     def log(self) -> Tensor:
         """The natural logarithm."""
-        return _unary(self, "log", True, False)
+        return elementwise(self, "log")
 
     def log1p(self) -> Tensor:
         """log(1 + self), precise near zero."""
-        return _unary(self, "log1p", True, False)
+        return elementwise(self, "log1p")
 
     def sqrt(self) -> Tensor:
         """The square root."""
-        return _unary(self, "sqrt", False, True)
+        return elementwise(self, "sqrt")
 
     def rsqrt(self) -> Tensor:
         """1 / sqrt(self)."""
-        return _unary(self, "rsqrt", False, True)
+        return elementwise(self, "rsqrt")
 
     def square(self) -> Tensor:
         """self * self."""
-        return _unary(self, "square", True, False)
+        return elementwise(self, "square")
 
     def reciprocal(self) -> Tensor:
         """1 / self."""
-        return _unary(self, "reciprocal", False, True)
+        return elementwise(self, "reciprocal")
 
     def sin(self) -> Tensor:
         """The sine."""
-        return _unary(self, "sin", True, False)
+        return elementwise(self, "sin")
 
     def cos(self) -> Tensor:
         """The cosine."""
-        return _unary(self, "cos", True, False)
+        return elementwise(self, "cos")
 
     def erf(self) -> Tensor:
         """The error function."""
-        return _unary(self, "erf", True, False)
+        return elementwise(self, "erf")
 
     def sign(self) -> Tensor:
         """-1, 0 or 1; its gradient is zero."""
-        return _unary(self, "sign", True, False)
+        return elementwise(self, "sign")
 
     def floor(self) -> Tensor:
         """The next integer below; its gradient is zero."""
-        return _unary(self, "floor", True, False)
+        return elementwise(self, "floor")
 
     def ceil(self) -> Tensor:
         """The next integer above; its gradient is zero."""
-        return _unary(self, "ceil", True, False)
+        return elementwise(self, "ceil")
 
     def round(self) -> Tensor:
         """The nearest integer, the even one of two; its gradient is zero."""
-        return _unary(self, "round", True, False)
+        return elementwise(self, "round")
 
     def sigmoid(self) -> Tensor:
         """1 / (1 + exp(-self))."""
-        return _unary(self, "sigmoid", False, True)
+        return elementwise(self, "sigmoid")
 
     def tanh(self) -> Tensor:
         """The hyperbolic tangent."""
-        return _unary(self, "tanh", False, True)
+        return elementwise(self, "tanh")
 
     def relu(self) -> Tensor:
         """max(self, 0)."""
-        y = B.unary("relu", self.data)
-        if not (self.requires_grad and mode.enabled):
-            return Tensor(y)
-
-        def backward(dy: Array) -> tuple[Array]:
-            return (B.unary_backward("relu", dy, None, y),)
-
-        return record(y, (self,), backward)
+        return elementwise(self, "relu")
 
     def softmax(self, dim: builtins.int) -> Tensor:
         """exp(self) / sum(exp(self)) along `dim`."""
-        axis = _axis(dim, self.data.ndim)
+        axis = axis_of(dim, self.data.ndim, "softmax")
         y = B.softmax(self.data, axis)
 
         def backward(dy: Array) -> tuple[Array]:
@@ -887,7 +868,7 @@ class Tensor:
 
     def log_softmax(self, dim: builtins.int) -> Tensor:
         """log(softmax(self)) along `dim`."""
-        axis = _axis(dim, self.data.ndim)
+        axis = axis_of(dim, self.data.ndim, "log_softmax")
         y = B.log_softmax(self.data, axis)
 
         def backward(dy: Array) -> tuple[Array]:
@@ -899,15 +880,11 @@ class Tensor:
         """The elements limited to [min, max]; the bounds are numbers, tensors or None."""
         if min is None and max is None:
             raise ValueError("[clamp] expected at least one of min and max")
-        if isinstance(min, Tensor) or isinstance(max, Tensor):
-            x = self if min is None else maximum(self, min)
-            return x if max is None else minimum(x, max)
-        if self.data.dtype != "float32" and not isinstance(min, builtins.float) and not isinstance(max, builtins.float):
-            x = self if min is None else maximum(self, min)
-            return x if max is None else minimum(x, max)
-        low = -math.inf if min is None else builtins.float(min)
-        high = math.inf if max is None else builtins.float(max)
-        return _unary(self, "clamp", True, False, low, high)
+        if self.data.dtype == "float32" and not isinstance(min, Tensor) and not isinstance(max, Tensor):
+            low = -math.inf if min is None else builtins.float(min)
+            return elementwise(self, "clamp", low, math.inf if max is None else builtins.float(max))
+        x = self if min is None else maximum(self, min)
+        return x if max is None else minimum(x, max)
 
     clip = clamp
 
@@ -947,12 +924,16 @@ class Tensor:
 
     def _update(self, name: str, op: str, other: Any) -> Tensor:
         self._in_place(name, other)
-        pair = _operands(self, other, op == "div")
-        if pair is None:
+        data, value = self.data, _value(other)
+        if value is None:
             _wrong_operand(name, self, other)
-        if pair[0].dtype != self.data.dtype:
-            raise RuntimeError(f"[{name}] result type {pair[0].dtype} can't be cast to {self.data.dtype}")
-        B.binary_(op, self.data, pair[1])
+        if data.dtype in _NARROW:  # the backend computes integers as int64
+            result = B.binary(op, data, value)
+            if result.dtype == "float32":
+                raise TypeError(f"[{name}] a float32 result cannot be stored in a tensor of {self.dtype!r}")
+            B.copy_(data, result)
+        else:
+            B.binary_(op, data, value)
         return self
 
     def add_(self, other: Any, alpha: Scalar = 1) -> Tensor:
@@ -1045,14 +1026,14 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> None:
         self._in_place("setitem", value)
         if isinstance(index, Tensor) and index.data.dtype == "bool" and index.data.shape == self.data.shape:
-            if _is_scalar(value) or value.data.ndim == 0:
-                number = _constant(value, self.data.dtype) if _is_scalar(value) else value.data
-                B.copy_(self.data, B.where(index.data, _to_dtype(number, self.data.dtype), self.data))
+            number = _value(value)
+            if not isinstance(number, Array) or number.ndim == 0:
+                B.copy_(self.data, B.where(index.data, number, self.data))
                 return
         starts, stops, steps, shape, advanced = _parse_index(index, self.data.shape)
         view = self.data if starts is None else B.slice(self.data, starts, stops, steps)
         if not advanced:
-            if _is_scalar(value):
+            if _is_number(value):
                 B.fill_(view, value)
                 return
             source = _to_dtype((value if isinstance(value, Tensor) else tensor(value)).data, self.data.dtype)
@@ -1069,15 +1050,15 @@ class Tensor:
 
     def select(self, dim: builtins.int, index: builtins.int) -> Tensor:
         """The slice at `index` along `dim`, without that dimension."""
-        return self[(slice(None),) * _axis(dim, self.data.ndim) + (index,)]
+        return self[(slice(None),) * axis_of(dim, self.data.ndim, "select") + (index,)]
 
     def narrow(self, dim: builtins.int, start: builtins.int, length: builtins.int) -> Tensor:
         """`length` elements along `dim` from `start`."""
-        return self[(slice(None),) * _axis(dim, self.data.ndim) + (slice(start, start + length),)]
+        return self[(slice(None),) * axis_of(dim, self.data.ndim, "narrow") + (slice(start, start + length),)]
 
     def gather(self, dim: builtins.int, index: Tensor) -> Tensor:
         """Picks along `dim` by an int64 index of the output's shape."""
-        axis, x, where_ = _axis(dim, self.data.ndim), self.data, _index_array(index)
+        axis, x, where_ = axis_of(dim, self.data.ndim, "gather"), self.data, _index_array(index)
         shape = x.shape
 
         def backward(dy: Array) -> tuple[Array]:
@@ -1087,7 +1068,7 @@ class Tensor:
 
     def index_select(self, dim: builtins.int, index: Tensor) -> Tensor:
         """The slices along `dim` that a one-dimensional int64 index names."""
-        axis, x, where_ = _axis(dim, self.data.ndim), self.data, _index_array(index)
+        axis, x, where_ = axis_of(dim, self.data.ndim, "index_select"), self.data, _index_array(index)
         shape = x.shape
 
         def backward(dy: Array) -> tuple[Array]:
@@ -1111,7 +1092,7 @@ class Tensor:
         if dtype is not None:
             return self.to(dtype).sum(dim, keepdim)
         shape = x.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), "sum")
         if x.dtype != "float32":
             return Tensor(B.reduce("sum", _to_dtype(x, "int64"), axes, keepdim))
         y = B.reduce("sum", x, axes, keepdim)
@@ -1130,7 +1111,7 @@ class Tensor:
         if x.dtype != "float32":
             raise RuntimeError(f"[mean] expected a floating point tensor, got {x.dtype}: use .float() first")
         shape = x.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), "mean")
         y = B.reduce("mean", x, axes, keepdim)
         if not (self.requires_grad and mode.enabled):
             return Tensor(y)
@@ -1146,7 +1127,7 @@ class Tensor:
         """amax and amin: ties share the gradient evenly."""
         x = self.data
         shape = x.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), op)
         if 0 in [shape[i] for i in axes]:
             raise IndexError(f"[{op}] cannot reduce a dimension of size 0, got shape {shape}")
         y = B.reduce(op, x, axes, keepdim)
@@ -1165,7 +1146,7 @@ class Tensor:
         shape = x.shape
         if not shape:
             return MaxResult(self.reshape(()), Tensor(B.full((), 0, "int64")))
-        axis = _axis(dim, len(shape))
+        axis = axis_of(dim, len(shape), op)
         if shape[axis] == 0:
             raise IndexError(f"[{op}] cannot reduce a dimension of size 0, got shape {shape}")
         indices = B.argreduce(op, x, axis, True)
@@ -1224,20 +1205,19 @@ class Tensor:
         """The product over `dim` (all dimensions by default)."""
         x = self.data
         shape = x.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), "prod")
         if x.dtype != "float32":
             return Tensor(B.reduce("prod", _to_dtype(x, "int64"), axes, keepdim))
         kept = _kept(shape, axes)
 
         def backward(dy: Array) -> tuple[Array]:
             # the product of all others: y / x, without dividing by zero. One zero leaves only its own, two leave none.
-            one, none = _constant(1.0, "float32"), _constant(0.0, "float32")
             is_zero = B.binary("eq", x, 0.0)
-            divisor = B.where(is_zero, one, x)
+            divisor = B.where(is_zero, 1.0, x)
             zeros_ = B.reduce("sum", B.cast(is_zero, "float32"), axes, True)
             others = B.binary("div", B.reduce("prod", divisor, axes, True), divisor)
             counts = B.where(is_zero, B.binary("eq", zeros_, 1.0), B.binary("eq", zeros_, 0.0))
-            return (B.where(counts, B.binary("mul", B.reshape(dy, kept), others), none),)
+            return (B.where(counts, B.binary("mul", B.reshape(dy, kept), others), 0.0),)
 
         return record(B.reduce("prod", x, axes, keepdim), (self,), backward)
 
@@ -1255,7 +1235,7 @@ class Tensor:
         if x.dtype != "float32":
             raise RuntimeError(f"[{'std' if root else 'var'}] expected a floating point tensor, got {x.dtype}")
         shape = x.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), "std" if root else "var")
         kept = _kept(shape, axes)
         count = math.prod([shape[i] for i in axes])
         divisor = builtins.max(count - (builtins.int(unbiased) if correction is None else correction), 0)
@@ -1267,7 +1247,7 @@ class Tensor:
         def backward(dy: Array) -> tuple[Array]:
             if root:  # where all elements are equal the gradient is zero
                 flat = B.binary("eq", y, 0.0)
-                dy = B.where(flat, _constant(0.0, "float32"), B.binary("div", dy, B.binary("mul", y, 2.0)))
+                dy = B.where(flat, 0.0, B.binary("div", dy, B.binary("mul", y, 2.0)))
             scale = B.binary("mul", B.reshape(dy, kept), 2.0 / divisor if divisor else math.nan)
             return (B.binary("mul", centred, scale),)
 
@@ -1301,7 +1281,7 @@ class Tensor:
             return self.abs()._extreme("max", dim, keepdim)
         x = self.data
         shape = x.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), "norm")
         kept = _kept(shape, axes)
         size = B.unary("abs", x)
         if p == 2.0:
@@ -1320,8 +1300,7 @@ class Tensor:
             ratio = B.binary("div", x if p == 2.0 else size, length)
             if p != 2.0:
                 ratio = B.binary("mul", B.unary("pow_scalar", ratio, p - 1.0), B.unary("sign", x))
-            none = _constant(0.0, "float32")
-            return (B.where(B.binary("eq", size, 0.0), none, B.binary("mul", ratio, dy)),)
+            return (B.where(B.binary("eq", size, 0.0), 0.0, B.binary("mul", ratio, dy)),)
 
         return record(y, (self,), backward)
 
@@ -1335,15 +1314,15 @@ class Tensor:
 
     def _arg(self, op: str, dim: builtins.int | None, keepdim: builtins.bool) -> Tensor:
         x = self.data
-        if 0 in x.shape and (dim is None or x.shape[_axis(dim, x.ndim)] == 0):
+        if 0 in x.shape and (dim is None or x.shape[axis_of(dim, x.ndim, f"arg{op}")] == 0):
             raise IndexError(f"[arg{op}] cannot reduce a dimension of size 0, got shape {x.shape}")
         if x.ndim == 0:
             return Tensor(B.full((), 0, "int64"))
-        return Tensor(B.argreduce(op, x, None if dim is None else _axis(dim, x.ndim), keepdim))
+        return Tensor(B.argreduce(op, x, None if dim is None else axis_of(dim, x.ndim, f"arg{op}"), keepdim))
 
     def _quantify(self, op: str, dim: Dim, keepdim: builtins.bool) -> Tensor:
         x = B.cast(_to_dtype(self.data, "bool"), "float32")
-        axes = _axes(dim, x.ndim)
+        axes = _axes(dim, x.ndim, "any" if op == "max" else "all")
         if 0 in [x.shape[i] for i in axes]:  # any of nothing is false, all of nothing is true
             shape = _kept(x.shape, axes)
             if not keepdim:
@@ -1394,7 +1373,7 @@ class Tensor:
         ndim = len(old)
         if ndim == 0:
             return self.reshape(1)
-        first, last = _axis(start_dim, ndim), _axis(end_dim, ndim)
+        first, last = axis_of(start_dim, ndim, "flatten"), axis_of(end_dim, ndim, "flatten")
         if first > last:
             raise ValueError(f"[flatten] start_dim {start_dim} comes after end_dim {end_dim}")
         if first == last:
@@ -1415,13 +1394,13 @@ class Tensor:
     def unflatten(self, dim: builtins.int, sizes: Sequence[builtins.int]) -> Tensor:
         """Splits one dimension into several; one size may be -1."""
         shape = self.data.shape
-        axis = _axis(dim, len(shape))
+        axis = axis_of(dim, len(shape), "unflatten")
         return self.reshape(*shape[:axis], *_resolve(tuple(sizes), shape[axis], "unflatten"), *shape[axis + 1 :])
 
     def permute(self, *dims: Any) -> Tensor:
         """A view with the dimensions in the order given."""
         x = self.data
-        order = tuple([_axis(d, x.ndim) for d in _sizes(dims)])
+        order = tuple([axis_of(d, x.ndim, "permute") for d in _sizes(dims)])
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(f"[permute] expected each of {x.ndim} dimensions once, got {_sizes(dims)}")
         y = B.permute(x, order)
@@ -1439,7 +1418,7 @@ class Tensor:
         order = list(range(self.data.ndim))
         if not order:
             return self
-        i, j = _axis(dim0, len(order)), _axis(dim1, len(order))
+        i, j = axis_of(dim0, len(order), "transpose"), axis_of(dim1, len(order), "transpose")
         order[i], order[j] = j, i
         return self.permute(order)
 
@@ -1454,8 +1433,8 @@ class Tensor:
     def movedim(self, source: Any, destination: Any) -> Tensor:
         """A view with dimensions moved, the others in their order."""
         ndim = self.data.ndim
-        from_ = _axes(source, ndim)
-        to = _axes(destination, ndim)
+        from_ = _axes(source, ndim, "movedim")
+        to = _axes(destination, ndim, "movedim")
         if len(from_) != len(to):
             raise ValueError(f"[movedim] expected as many sources as destinations, got {source} and {destination}")
         rest = iter([d for d in range(ndim) if d not in from_])
@@ -1464,13 +1443,13 @@ class Tensor:
     def squeeze(self, dim: Dim = None) -> Tensor:
         """Without dimensions of size 1: all of them, or those named."""
         shape = self.data.shape
-        axes = _axes(dim, len(shape))
+        axes = _axes(dim, len(shape), "squeeze")
         return self.reshape(tuple([n for i, n in enumerate(shape) if n != 1 or i not in axes]))
 
     def unsqueeze(self, dim: builtins.int) -> Tensor:
         """With a new dimension of size 1 at `dim`."""
         shape = self.data.shape
-        axis = _axis(dim, len(shape) + 1)
+        axis = axis_of(dim, len(shape) + 1, "unsqueeze")
         return self.reshape((*shape[:axis], 1, *shape[axis:]))
 
     def expand(self, *sizes: Any) -> Tensor:
@@ -1480,12 +1459,14 @@ class Tensor:
         new = list(_sizes(sizes))
         lead = len(new) - len(old)
         if lead < 0:
-            raise RuntimeError(f"[expand] {tuple(new)} has fewer dimensions than the tensor, {old}")
+            raise ValueError(f"[expand] expected at least {len(old)} sizes for shape {old}, got {tuple(new)}")
         for i, n in enumerate(old):
             if new[lead + i] == -1:
                 new[lead + i] = n
             elif n not in (1, new[lead + i]):
-                raise RuntimeError(f"[expand] size {n} of {old} cannot become {new[lead + i]}: only 1 is repeated")
+                raise ValueError(
+                    f"[expand] cannot expand shape {old} to {tuple(new)}: only dimensions of size 1 are repeated"
+                )
         y = B.expand(x, tuple(new))
 
         def backward(dy: Array) -> tuple[Array]:
@@ -1514,7 +1495,7 @@ class Tensor:
     def split(self, split_size: Any, dim: builtins.int = 0) -> tuple[Tensor, ...]:
         """Views of consecutive parts along `dim`, of one size (the last may be smaller) or of the sizes given."""
         shape = self.data.shape
-        axis = _axis(dim, len(shape))
+        axis = axis_of(dim, len(shape), "split")
         total = shape[axis]
         if isinstance(split_size, builtins.int):
             if split_size <= 0:
@@ -1530,13 +1511,13 @@ class Tensor:
         """At most `chunks` views of equal parts along `dim`, the last of which may be smaller."""
         if chunks <= 0:
             raise ValueError(f"[chunk] expected chunks > 0, got {chunks}")
-        total = self.data.shape[_axis(dim, self.data.ndim)]
+        total = self.data.shape[axis_of(dim, self.data.ndim, "chunk")]
         return self.split(builtins.max(1, -(-total // chunks)), dim)
 
     def unbind(self, dim: builtins.int = 0) -> tuple[Tensor, ...]:
         """The slices along `dim`, without that dimension."""
         shape = self.data.shape
-        axis = _axis(dim, len(shape))
+        axis = axis_of(dim, len(shape), "unbind")
         rest = shape[:axis] + shape[axis + 1 :]
         if shape[axis] == 0:
             return ()
@@ -1587,7 +1568,7 @@ def _identity_backward(dy: Array) -> tuple[Array]:
 
 def _check_differentiable(data: Array) -> None:
     if data.dtype != "float32":
-        raise RuntimeError(f"only floating point tensors can require gradients, got {data.dtype}")
+        raise RuntimeError(f"[requires_grad] expected a floating point tensor, got {data.dtype}: use .float()")
 
 
 def _prints_plainly(array: np.ndarray[Any, Any]) -> builtins.bool:
@@ -1604,25 +1585,15 @@ def _prints_plainly(array: np.ndarray[Any, Any]) -> builtins.bool:
 # --- elementwise -------------------------------------------------------------------------------------------------------
 
 
-def _unary(
-    x: Tensor,
-    op: str,
-    keep_x: builtins.bool,
-    keep_y: builtins.bool,
-    p0: builtins.float = 0.0,
-    p1: builtins.float = 0.0,
-) -> Tensor:
+def elementwise(x: Tensor, op: str, p0: builtins.float = 0.0, p1: builtins.float = 0.0) -> Tensor:
     """An elementwise op of the backend, which keeps for its backward its input, its output or neither."""
     a = x.data
-    if a.dtype != "float32":
-        if op in ("neg", "abs", "sign", "square", "floor", "ceil", "round") and a.dtype != "bool":
-            return x if op in ("floor", "ceil", "round") else _integer_unary(x, op)
-        a = B.cast(a, "float32")
     y = B.unary(op, a, p0, p1)
     if not (x.requires_grad and mode.enabled):
         return Tensor(y)
-    input_ = a if keep_x else None
-    output = y if keep_y else None
+    saved = _SAVED[op]
+    input_ = a if saved == "x" else None
+    output = y if saved == "y" else None
 
     def backward(dy: Array) -> tuple[Array]:
         return (B.unary_backward(op, dy, input_, output, p0, p1),)
@@ -1630,44 +1601,37 @@ def _unary(
     return record(y, (x,), backward)
 
 
-def _integer_unary(x: Tensor, op: str) -> Tensor:
-    if op == "neg":
-        return 0 - x
-    if op == "square":
-        return x * x
-    if op == "abs":
-        return maximum(x, 0 - x)
-    return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
-
-
 def _inputs(x: Any, y: Any) -> tuple[Tensor | None, Tensor | None]:
     return x if isinstance(x, Tensor) else None, y if isinstance(y, Tensor) else None
 
 
-def _add(x: Any, y: Any, a: Any, b: Any) -> Tensor:
+def _add(x: Any, y: Any) -> Tensor:
+    a, b, wants_a, wants_b = _operands(x, y)
+    if a is None or b is None:
+        return NotImplemented
     z = B.binary("add", a, b)
-    if not mode.enabled or not (_wants_grad(x) or _wants_grad(y)):
-        return Tensor(z)
+    if not (wants_a or wants_b):
+        return _plain(z, a, b)
     if not isinstance(b, Array):
         return record(z, (x,), _identity_backward, True)
     shape_a, shape_b = a.shape, b.shape
 
-    def backward(dy: Array) -> tuple[Array, Array]:
-        return B.sum_to(dy, shape_a), B.sum_to(dy, shape_b)
+    def backward(dy: Array) -> tuple[Array | None, Array | None]:
+        return B.sum_to(dy, shape_a) if wants_a else None, B.sum_to(dy, shape_b) if wants_b else None
 
     return record(z, _inputs(x, y), backward, True)
 
 
-def _sub(x: Any, y: Any, a: Any, b: Any) -> Tensor:
+def _sub(x: Any, y: Any) -> Tensor:
+    a, b, wants_a, wants_b = _operands(x, y)
+    if a is None or b is None:
+        return NotImplemented
     z = B.binary("sub", a, b)
-    if not mode.enabled or not (_wants_grad(x) or _wants_grad(y)):
-        return Tensor(z)
+    if not (wants_a or wants_b):
+        return _plain(z, a, b)
     if not isinstance(b, Array):
         return record(z, (x,), _identity_backward, True)
-    if not isinstance(a, Array):
-        return record(z, (y,), lambda dy: (B.unary("neg", dy),))
-    shape_a, shape_b = a.shape, b.shape
-    wants_a, wants_b = _wants_grad(x), _wants_grad(y)
+    shape_a, shape_b = a.shape if wants_a else (), b.shape
 
     def backward(dy: Array) -> tuple[Array | None, Array | None]:
         return (
@@ -1678,15 +1642,17 @@ def _sub(x: Any, y: Any, a: Any, b: Any) -> Tensor:
     return record(z, _inputs(x, y), backward, True)
 
 
-def _mul(x: Any, y: Any, a: Any, b: Any) -> Tensor:
+def _mul(x: Any, y: Any) -> Tensor:
+    a, b, wants_a, wants_b = _operands(x, y)
+    if a is None or b is None:
+        return NotImplemented
     z = B.binary("mul", a, b)
-    if not mode.enabled or not (_wants_grad(x) or _wants_grad(y)):
-        return Tensor(z)
+    if not (wants_a or wants_b):
+        return _plain(z, a, b)
     if not isinstance(b, Array):
         return record(z, (x,), lambda dy: (B.binary("mul", dy, b),))
     shape_a, shape_b = a.shape, b.shape
-    factor_a = b if _wants_grad(x) else None
-    factor_b = a if _wants_grad(y) else None
+    factor_a, factor_b = b if wants_a else None, a if wants_b else None
 
     def backward(dy: Array) -> tuple[Array | None, Array | None]:
         return (
@@ -1697,16 +1663,16 @@ def _mul(x: Any, y: Any, a: Any, b: Any) -> Tensor:
     return record(z, _inputs(x, y), backward)
 
 
-def _div(x: Any, y: Any, a: Any, b: Any) -> Tensor:
+def _div(x: Any, y: Any) -> Tensor:
+    a, b, wants_a, wants_b = _operands(x, y)
+    if a is None or b is None:
+        return NotImplemented
     z = B.binary("div", a, b)
-    if not mode.enabled or not (_wants_grad(x) or _wants_grad(y)):
+    if not (wants_a or wants_b):
         return Tensor(z)
     if not isinstance(b, Array):
         return record(z, (x,), lambda dy: (B.binary("div", dy, b),))
-    if not isinstance(a, Array):
-        return record(z, (y,), lambda dy: (B.unary("neg", B.binary("div", B.binary("mul", dy, z), b)),))
-    shape_a, shape_b = a.shape, b.shape
-    wants_a, wants_b = _wants_grad(x), _wants_grad(y)
+    shape_a, shape_b = a.shape if wants_a else (), b.shape
     quotient = z if wants_b else None
 
     def backward(dy: Array) -> tuple[Array | None, Array | None]:
@@ -1719,49 +1685,52 @@ def _div(x: Any, y: Any, a: Any, b: Any) -> Tensor:
     return record(z, _inputs(x, y), backward)
 
 
-def _floor_divide(a: Any, b: Any) -> Tensor:
-    if (a if isinstance(a, Array) else b).dtype == "float32":
+def _floor_divide(x: Any, y: Any) -> Tensor:
+    a, b, _, _ = _operands(x, y)
+    if a is None or b is None:
+        return NotImplemented
+    if "float32" in [v.dtype for v in (a, b) if isinstance(v, Array)] or isinstance(b, builtins.float):
         return Tensor(B.unary("floor", B.binary("div", a, b)))
     left, right = (B.to_numpy(v) if isinstance(v, Array) else v for v in (a, b))
-    return tensor(np.floor_divide(left, right), dtype=a.dtype if isinstance(a, Array) else b.dtype)
+    return tensor(np.floor_divide(left, right))
 
 
 def _compare(op: str, x: Tensor, y: Any) -> Tensor:
-    pair = _operands(x, y)
-    return NotImplemented if pair is None else Tensor(B.binary(op, pair[0], pair[1]))
+    b = _value(y)
+    return NotImplemented if b is None else Tensor(B.binary(op, x.data, b))
 
 
 def _mask(x: Any, sign: str, other: Tensor) -> Tensor:
     for value in (x, other):
         if not isinstance(value, builtins.bool) and not (isinstance(value, Tensor) and value.data.dtype == "bool"):
             raise TypeError(f"{sign} expects tensors of bools, got {value!r}")
-    return x if isinstance(x, Tensor) else Tensor(_constant(x, "bool"))
+    return x if isinstance(x, Tensor) else Tensor(B.full((), x, "bool"))
+
+
+def _checked(result: Tensor, name: str, x: object, y: object) -> Tensor:
+    if result is NotImplemented:
+        _wrong_operand(name, x, y)
+    return result
 
 
 def add(input: Any, other: Any, alpha: Scalar = 1) -> Tensor:
     """input + alpha * other, broadcast."""
-    if alpha != 1:
-        other = other * alpha
-    return _add(input, other, *(_operands(input, other) or _wrong_operand("add", input, other)))
+    return _checked(_add(input, other if alpha == 1 else other * alpha), "add", input, other)
 
 
 def sub(input: Any, other: Any, alpha: Scalar = 1) -> Tensor:
     """input - alpha * other, broadcast."""
-    if alpha != 1:
-        other = other * alpha
-    return _sub(input, other, *(_operands(input, other) or _wrong_operand("sub", input, other)))
+    return _checked(_sub(input, other if alpha == 1 else other * alpha), "sub", input, other)
 
 
 def mul(input: Any, other: Any) -> Tensor:
     """input * other, broadcast."""
-    if not isinstance(input, Tensor):
-        input, other = other, input
-    return _mul(input, other, *(_operands(input, other) or _wrong_operand("mul", input, other)))
+    return _checked(_mul(input, other) if isinstance(input, Tensor) else _mul(other, input), "mul", input, other)
 
 
 def div(input: Any, other: Any) -> Tensor:
     """input / other, broadcast; integers give float32."""
-    return _div(input, other, *(_operands(input, other, True) or _wrong_operand("div", input, other)))
+    return _checked(_div(input, other), "div", input, other)
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
@@ -1776,26 +1745,23 @@ def pow(input: Any, exponent: Any) -> Tensor:
         >>> engine.pow(engine.tensor([1.0, 2.0, 3.0]), 2)
         tensor([1., 4., 9.])
     """
-    pair = _operands(input, exponent)
-    if pair is None:
+    a, b, wants_a, wants_b = _operands(input, exponent)
+    if a is None or b is None:
         _wrong_operand("pow", input, exponent)
-    a, b = pair
-    if not isinstance(exponent, Tensor):
-        if a.dtype != "float32":
+    if not isinstance(b, Array):
+        if isinstance(b, builtins.int) and a.dtype != "float32":
             if b < 0:
                 raise RuntimeError("[pow] integers to negative integer powers are not allowed: use .float() first")
-            return tensor(np.power(B.to_numpy(a), b).astype(a.dtype))
+            return _plain(B.binary("pow", a, b), a, b)
         if b == 2:
-            return _unary(input, "square", True, False)
+            return elementwise(input, "square")
         if b == 0.5:
-            return _unary(input, "sqrt", False, True)
-        return _unary(input, "pow_scalar", True, False, builtins.float(b))
-    if b.dtype != "float32":
-        base = B.to_numpy(a) if isinstance(a, Array) else a
-        return tensor(np.power(base, B.to_numpy(b)).astype(b.dtype))
+            return elementwise(input, "sqrt")
+        return elementwise(input, "pow_scalar", builtins.float(b))
     z = B.binary("pow", a, b)
-    none = _constant(0.0, "float32")
-    if not isinstance(input, Tensor):
+    if not (wants_a or wants_b):
+        return _plain(z, a, b)
+    if not isinstance(a, Array):
         log_a = math.log(a) if a > 0 else (0.0 if a == 0 else math.nan)
 
         def backward_exponent(dy: Array) -> tuple[Array]:
@@ -1803,44 +1769,40 @@ def pow(input: Any, exponent: Any) -> Tensor:
 
         return record(z, (exponent,), backward_exponent)
     shape_a, shape_b = a.shape, b.shape
-    wants_a, wants_b = input.requires_grad, exponent.requires_grad
 
     def backward(dy: Array) -> tuple[Array | None, Array | None]:
         da = db = None
         if wants_a:
             slope = B.binary("mul", b, B.binary("pow", a, B.binary("sub", b, 1.0)))
-            da = B.sum_to(B.where(B.binary("eq", b, 0.0), none, B.binary("mul", dy, slope)), shape_a)
+            da = B.sum_to(B.where(B.binary("eq", b, 0.0), 0.0, B.binary("mul", dy, slope)), shape_a)
         if wants_b:
             flat = B.binary("logical_and", B.binary("eq", a, 0.0), B.binary("ge", b, 0.0))
             slope = B.binary("mul", z, B.unary("log", a))
-            db = B.sum_to(B.where(flat, none, B.binary("mul", dy, slope)), shape_b)
+            db = B.sum_to(B.where(flat, 0.0, B.binary("mul", dy, slope)), shape_b)
         return da, db
 
-    return record(z, (input, exponent), backward)
+    return record(z, _inputs(input, exponent), backward)
 
 
 def _extreme_of_two(op: str, x: Any, y: Any) -> Tensor:
-    pair = _operands(x, y)
-    if pair is None:
+    a, b, wants_a, wants_b = _operands(x, y)
+    if a is None or b is None:
         _wrong_operand(op, x, y)
-    a, b = pair
     z = B.binary(op, a, b)
-    if not mode.enabled or not (_wants_grad(x) or _wants_grad(y)):
-        return Tensor(z)
-    shapes = tuple([v.shape if isinstance(v, Array) else None for v in pair])
+    if not (wants_a or wants_b):
+        return _plain(z, a, b)
+    shape_a, shape_b = a.shape if wants_a else (), b.shape if wants_b else ()
 
-    def backward(dy: Array) -> tuple[Array | None, ...]:
+    def backward(dy: Array) -> tuple[Array | None, Array | None]:
         half = B.binary("mul", dy, 0.5)  # ties share
         tied = B.binary("eq", a, b)
-        none = _constant(0.0, "float32")
-        grads = []
-        for first, second, shape in ((a, b, shapes[0]), (b, a, shapes[1])):
-            if shape is not None:
-                wins = B.binary("gt" if op == "maximum" else "lt", first, second)
-                grads.append(B.sum_to(B.where(tied, half, B.where(wins, dy, none)), shape))
-        return tuple(grads)
+        a_wins = B.binary("gt" if op == "maximum" else "lt", a, b)
+        return (
+            B.sum_to(B.where(tied, half, B.where(a_wins, dy, 0.0)), shape_a) if wants_a else None,
+            B.sum_to(B.where(tied, half, B.where(a_wins, 0.0, dy)), shape_b) if wants_b else None,
+        )
 
-    return record(z, tuple([v for v in (x, y) if isinstance(v, Tensor)]), backward)
+    return record(z, _inputs(x, y), backward)
 
 
 def maximum(input: Any, other: Any) -> Tensor:
@@ -1875,9 +1837,7 @@ def isnan(input: Tensor) -> Tensor:
 
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither infinite nor NaN."""
-    if input.data.dtype != "float32":
-        return ones_like(input, dtype=_bool)
-    return Tensor(_to_dtype(B.unary("isfinite", input.data), "bool"))
+    return Tensor(B.unary("isfinite", _to_dtype(input.data, "float32")))
 
 
 def isinf(input: Tensor) -> Tensor:
@@ -1901,26 +1861,22 @@ def where(condition: Tensor, input: Any, other: Any) -> Tensor:
     """
     if condition.data.dtype != "bool":
         raise TypeError(f"[where] expected a condition of bools, got {condition.dtype!r}: compare it, e.g. x != 0")
-    sides = _operands(input, other)
-    if sides is None:
-        if not (_is_scalar(input) and _is_scalar(other)):
-            _wrong_operand("where", input, other)
-        sides = (tensor(input).data, tensor(other).data)
-    kind = next((v.dtype for v in sides if isinstance(v, Array)), "float32")
-    a, b = (v if isinstance(v, Array) else _constant(v, kind) for v in sides)
+    a, b, wants_a, wants_b = _operands(input, other)
+    if a is None or b is None:
+        _wrong_operand("where", input, other)
     z = B.where(condition.data, a, b)
-    if not mode.enabled or not (_wants_grad(input) or _wants_grad(other)):
-        return Tensor(z)
-    chosen, shape_a, shape_b = condition.data, a.shape, b.shape
-    wants_a, wants_b = _wants_grad(input), _wants_grad(other)
+    if not (wants_a or wants_b):
+        return _plain(z, a, b) if isinstance(a, Array) or isinstance(b, Array) else Tensor(z)
+    chosen = condition.data
+    shape_a, shape_b = a.shape if wants_a else (), b.shape if wants_b else ()
 
-    def backward(dy: Array) -> tuple[Array | None, ...]:
-        none = _constant(0.0, "float32")
-        da = B.sum_to(B.where(chosen, dy, none), shape_a) if wants_a else None
-        db = B.sum_to(B.where(chosen, none, dy), shape_b) if wants_b else None
-        return da, db
+    def backward(dy: Array) -> tuple[Array | None, Array | None]:
+        return (
+            B.sum_to(B.where(chosen, dy, 0.0), shape_a) if wants_a else None,
+            B.sum_to(B.where(chosen, 0.0, dy), shape_b) if wants_b else None,
+        )
 
-    return record(z, (input if wants_a else None, other if wants_b else None), backward)
+    return record(z, _inputs(input, other), backward)
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -1990,7 +1946,7 @@ def cat(tensors: Sequence[Tensor], dim: builtins.int = 0) -> Tensor:
     for a in arrays:
         if a.dtype != kind:
             kind = kind if _RANK[kind] > _RANK[a.dtype] else a.dtype
-    axis = _axis(dim, arrays[0].ndim)
+    axis = axis_of(dim, arrays[0].ndim, "cat")
     y = B.concat([_to_dtype(a, kind) for a in arrays], axis)
     if not mode.enabled or not builtins.any([t.requires_grad for t in tensors]):
         return Tensor(y)
@@ -2028,7 +1984,7 @@ def stack(tensors: Sequence[Tensor], dim: builtins.int = 0) -> Tensor:
     for t in tensors:
         if t.data.shape != shape:
             raise ValueError(f"[stack] expected tensors of one shape, got {shape} and {t.data.shape}")
-    return cat([t.unsqueeze(dim) for t in tensors], _axis(dim, len(shape) + 1))
+    return cat([t.unsqueeze(dim) for t in tensors], axis_of(dim, len(shape) + 1, "stack"))
 
 
 def _slice(x: Tensor, starts: Any, stops: Any, steps: Any) -> Tensor:
@@ -2079,7 +2035,7 @@ def _index_array(index: Tensor) -> Array:
     if a.dtype == "int64":
         return a
     if a.dtype in ("float32", "bool"):
-        raise TypeError(f"expected an index of int64, got {index.dtype!r}: use .long()")
+        raise TypeError(f"[index] expected int64, got {index.dtype!r}: use .long()")
     return B.cast(a, "int64")
 
 
@@ -2103,10 +2059,10 @@ def _parse_index(index: Any, shape: tuple[builtins.int, ...]) -> tuple[Any, Any,
     consumed = builtins.sum([item is not None and item is not Ellipsis for item in items])
     fill = len(shape) - consumed
     if fill < 0:
-        raise IndexError(f"too many indices for a tensor of {len(shape)} dimensions, got {consumed}")
+        raise IndexError(f"[index] expected at most {len(shape)} indices for shape {shape}, got {consumed}")
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
-        raise IndexError("an index can have only one ellipsis")
+        raise IndexError(f"[index] expected one ellipsis, got {len(dots)}")
     at = dots[0] if dots else len(items)
     items[at : at + len(dots)] = [slice(None)] * fill
 
@@ -2138,12 +2094,12 @@ def _parse_index(index: Any, shape: tuple[builtins.int, ...]) -> tuple[Any, Any,
         else:
             if isinstance(item, builtins.bool) or not hasattr(item, "__index__"):
                 raise TypeError(
-                    "expected integers, slices, None, Ellipsis, int64 or bool tensors as index, "
+                    "[index] expected integers, slices, None, Ellipsis, int64 or bool tensors as index, "
                     f"got {type(item).__name__}"
                 )
             i = item.__index__()
             if not -n <= i < n:
-                raise IndexError(f"index {i} is out of bounds for dimension {axis} with size {n}")
+                raise IndexError(f"[index] {i} is out of bounds for dimension {axis} of size {n}")
             starts.append(i % n)
             stops.append(i % n + 1)
             steps.append(1)
@@ -2157,7 +2113,7 @@ def _parse_index(index: Any, shape: tuple[builtins.int, ...]) -> tuple[Any, Any,
 def _nonzero(mask: Tensor) -> list[Tensor]:
     """One int64 index per dimension of the mask. How many there are depends on the data, so NumPy counts."""
     if not mask.data.ndim:
-        raise IndexError("a bool without dimensions cannot be an index")
+        raise IndexError("[index] expected a mask with dimensions, got a single bool")
     return [tensor(i) for i in np.nonzero(B.to_numpy(mask.data))]
 
 
@@ -2179,7 +2135,7 @@ def _take(x: Tensor, indices: list[Tensor | None]) -> Tensor:
         if index.data.size and (index.data.ndim == 0 or n > 0):
             low, high = index.min().item(), index.max().item()
             if low < -n or high >= n:
-                raise IndexError(f"index {low if low < -n else high} is out of bounds for a dimension of size {n}")
+                raise IndexError(f"[index] {low if low < -n else high} is out of bounds for a dimension of size {n}")
             if low < 0:
                 index = where(index < 0, index + n, index)
         flat = index if flat is None else flat * n + index

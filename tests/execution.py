@@ -33,16 +33,13 @@ def running(isa: str | None = None, threads: int | None = None) -> Iterator[None
 
 
 @contextmanager
-def choosing(op: str, algorithm: str) -> Iterator[None]:
-    """With one algorithm instead of the first that accepts; ``op`` empty: nothing is chosen."""
-    if not op:
-        yield
-        return
-    B.set_algorithm(op, algorithm)
+def choosing(algorithm: str) -> Iterator[None]:
+    """With one convolution algorithm instead of the first that accepts; "" leaves the choice to the engine."""
+    B.set_algorithm("conv2d", algorithm)
     try:
         yield
     finally:
-        B.set_algorithm(op, "")
+        B.set_algorithm("conv2d", "")
 
 
 def tensors(case: Case, arrays: list[np.ndarray | None]) -> list[Any]:

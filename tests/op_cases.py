@@ -1,13 +1,13 @@
 """THE list of op cases. One row is an op, its inputs and its arguments; it stands for forward and backward, on every
-ISA, for every thread count, for every algorithm that accepts it, against the float64 reference and against PyTorch.
+ISA, for every thread count and every algorithm that accepts it, against the float64 reference and against PyTorch.
 
 To add an op: a pair in ``oracle.OPS``, a bound in ``BOUNDS`` (most ops fit one of the families below), rows in ``CASES``,
 and a line in ``CALLS`` only when the op is not called ``functional.<op>(*inputs, **args)``.
 
-Tolerances are derived, never chosen per row: a bound says how much rounding the *correct* float32 computation may show,
-in units of the unit roundoff 2^-24. For a sum of K products it is ``4 sqrt(K) * sum |a| |b|``: rounding errors are
-independent, so they add like a random walk, and four standard deviations are allowed. K and the sum of magnitudes come from
-the reference itself, run on ones and on absolute values.
+Tolerances are derived, never chosen per row: a bound says how much rounding the *correct* float32 computation may
+show, in units of the unit roundoff 2^-24. For a sum of K products it is ``4 sqrt(K) * sum |a| |b|``: rounding errors
+are independent, so they add like a random walk, and four standard deviations are allowed. K and the sum of magnitudes
+come from the reference itself, run on ones and on absolute values.
 """
 
 from __future__ import annotations
@@ -233,12 +233,64 @@ def elementwise(y_floor: str = "", slope_floor: float = 0.0) -> Callable[[Roundi
     return bound
 
 
+def error_function(r: Rounding) -> Bounds:
+    """The slope is exp(-x^2): rounding x^2 costs x^2 ulp."""
+    (x,) = r.inputs
+    slope = r.backward(np.abs(r.dy), x)[0]
+    return Bounds(ULPS * np.abs(r.y), [2 * ULPS * (1 + x * x) * slope])
+
+
+def gelu(r: Rounding) -> Bounds:
+    """x times a gate. The slope of the tanh form is 1 - tanh^2 times x (a + b x^2): rounding is as large as that."""
+    if r.args.get("approximate") != "tanh":
+        return _gate(r)
+    (x,) = r.inputs
+    floor = 1 + np.abs(x) * (0.8 + 0.11 * x * x)
+    slope = np.abs(oracle.derivative("gelu", x, **r.args))
+    return Bounds(ULPS * (np.abs(r.y) + np.abs(x)), [2 * ULPS * np.abs(r.dy) * (slope + floor)])
+
+
+def clipped(r: Rounding) -> Bounds:
+    """The limits are rounded to float32, nothing else."""
+    return Bounds(np.abs(r.y), [0.0])
+
+
+def shared_extremes(r: Rounding) -> Bounds:
+    """Equal extremes divide the gradient."""
+    return Bounds(0.0, [np.abs(g) for g in r.backward(r.dy, *r.inputs)])
+
+
+def parametric(r: Rounding) -> Bounds:
+    """PReLU: one product; the gradient of a weight is a sum over its channel."""
+    x, weight = r.inputs
+    dx = np.abs(oracle.prelu_backward(r.dy, x, weight)[0])
+    dw = oracle.prelu_backward(np.abs(r.dy), -np.abs(x) * (x < 0), weight)[1]
+    return Bounds(ULPS * np.abs(r.y), [ULPS * dx, _walk(np.abs(dw), x.size / weight.size)])
+
+
+def difference(r: Rounding) -> Bounds:
+    a, b = r.inputs
+    grads = r.backward(np.abs(r.dy), a, b)
+    sizes = [_walk(g, r.y.size / max(g.size, 1)) for g in grads]
+    return Bounds(np.abs(a) + np.abs(b), sizes)
+
+
+def directions(r: Rounding) -> Bounds:
+    """x / |x|: the norm is a sum over the axis; its power p is computed from logarithms unless p is 2."""
+    (x,) = r.inputs
+    p, dim = r.args.get("p", 2.0), r.args.get("dim", 1)
+    growth = 2 * ULPS * np.sqrt(x.shape[dim]) * (1 + p)
+    norm = (np.abs(x) ** p).sum(dim, keepdims=True) ** (1 / p)
+    inner = (np.abs(r.dy * x)).sum(dim, keepdims=True) / norm**2
+    dx = np.abs(r.dy) / norm + inner * np.abs(x) ** (p - 1) * norm ** (1 - p)
+    return Bounds(growth * np.abs(r.y), [growth * dx])
+
+
 def product_form(r: Rounding) -> Bounds:
     """Quotients and the like: each term keeps its relative accuracy; gradients are then summed over broadcast axes."""
     magnitude = r.backward(np.abs(r.dy), *r.magnitudes)
     grads = [
-        None if m is None else _walk(2 * m, r.y.size / max(a.size, 1))
-        for m, a in zip(magnitude, r.inputs, strict=True)
+        None if m is None else _walk(2 * m, r.y.size / max(a.size, 1)) for m, a in zip(magnitude, r.inputs, strict=True)
     ]
     return Bounds(ULPS * np.abs(r.y), grads)
 
@@ -280,7 +332,8 @@ def resized(r: Rounding) -> Bounds:
 def _normalised(
     x: np.ndarray, dy: np.ndarray, mean: Any, invstd: Any, weight: Any, bias: Any, axes: tuple[int, ...], through: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bounds of y, dx and of |dy * xhat| before it is summed into dweight."""
+    """Bounds of y, dx and of |dy * xhat| before it is summed into dweight; ``mean`` is the size of what is summed up
+    for it."""
     count = max(int(np.prod([x.shape[i] for i in axes])), 1)
     xhat = (np.abs(x) + np.abs(mean)) * invstd
     w = 1.0 if weight is None else np.abs(weight)
@@ -298,7 +351,8 @@ def batch_normalised(r: Rounding) -> Bounds:
     mean, var = (x.mean(axes), x.var(axes)) if training else (running_mean, running_var)
     lift = lambda v: None if v is None else oracle._per_channel(v, x.ndim)  # noqa: E731
     invstd = 1 / np.sqrt(lift(var) + eps)
-    y, dx, dw = _normalised(x, r.dy, lift(mean), invstd, lift(weight), lift(bias), axes, training)
+    size = np.abs(x).mean(axes) if training else running_mean
+    y, dx, dw = _normalised(x, r.dy, lift(size), invstd, lift(weight), lift(bias), axes, training)
     count = max(x.size // x.shape[1], 1)
     grads = [dx, None, None, _walk(2 * dw.sum(axes), count), _walk(np.abs(r.dy).sum(axes), count)]
     extra: list[Any] = []
@@ -319,20 +373,21 @@ def layer_normalised(r: Rounding) -> Bounds:
     split = x.ndim - len(r.args["normalized_shape"])
     axes, batch = tuple(range(split, x.ndim)), tuple(range(split))
     invstd = 1 / np.sqrt(x.var(axes, keepdims=True) + r.args.get("eps", 1e-5))
-    y, dx, dw = _normalised(x, r.dy, x.mean(axes, keepdims=True), invstd, weight, bias, axes, True)
+    y, dx, dw = _normalised(x, r.dy, np.abs(x).mean(axes, keepdims=True), invstd, weight, bias, axes, True)
     count = max(int(np.prod(x.shape)), 1)
     return Bounds(y, [dx, _walk(2 * dw.sum(batch), count), _walk(np.abs(r.dy).sum(batch), count)])
 
 
 def group_normalised(r: Rounding) -> Bounds:
     x, weight, bias = r.inputs
-    groups = r.args["num_groups"]
+    groups = r.args.get("num_groups", x.shape[1])  # instance norm: a group per channel
     grouped = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     axes = tuple(range(2, len(grouped)))
     split = lambda v: None if v is None else v.reshape(1, groups, -1, *(1,) * (x.ndim - 2))  # noqa: E731
     xs, dys = x.reshape(grouped), r.dy.reshape(grouped)
     invstd = 1 / np.sqrt(xs.var(axes, keepdims=True) + r.args.get("eps", 1e-5))
-    y, dx, dw = _normalised(xs, dys, xs.mean(axes, keepdims=True), invstd, split(weight), split(bias), axes, True)
+    size = np.abs(xs).mean(axes, keepdims=True)
+    y, dx, dw = _normalised(xs, dys, size, invstd, split(weight), split(bias), axes, True)
     sums = tuple(i for i in range(x.ndim) if i != 1)
     count = x.size // x.shape[1]
     dweight = _walk(2 * dw.reshape(x.shape).sum(sums), max(count, x.size // (len(x) * groups)))
@@ -403,7 +458,7 @@ def pair_losses(r: Rounding) -> Bounds:
         each = np.abs(terms(size, np.zeros_like(t), **args))
         slopes = [np.abs(by_input(size, np.zeros_like(t), **args))] * 2
         if r.op == "smooth_l1_loss" and args.get("beta", 1.0):
-            slopes = [size / args.get("beta", 1.0) * (np.abs(x - t) < args.get("beta", 1.0))] * 2
+            slopes = [np.where(np.abs(x - t) < args.get("beta", 1.0), size / args.get("beta", 1.0), 1.0)] * 2
     else:
         condition = 1 / np.minimum(x, 1 - x) if r.op == "binary_cross_entropy" else 1.0
         weight = np.abs(args.get("weight", 1.0)) * (1 + np.max(args.get("pos_weight", 1.0)))
@@ -442,26 +497,39 @@ def _mean_length(r: Rounding) -> float:
 
 _gate, _curve = elementwise("x", 1.0), elementwise("", 1.0)
 BOUNDS: dict[str, Callable[[Rounding], Bounds]] = {
-    **dict.fromkeys(("relu", "relu6", "hardtanh", "neg", "abs", "clamp", *oracle.STEPS, *oracle.TESTS), extremes),
+    **dict.fromkeys(("relu", "relu6", "neg", "abs", *oracle.STEPS, *oracle.TESTS), extremes),
+    **dict.fromkeys(("hardtanh", "clamp"), clipped),
     **dict.fromkeys(oracle.COMPARE, extremes),
-    **dict.fromkeys(("gelu", "silu", "mish", "hardswish"), _gate),
-    **dict.fromkeys(("elu", "selu", "sigmoid", "logsigmoid", "softsign", "tanh", "softplus", "hardsigmoid"), _curve),
-    **dict.fromkeys(("leaky_relu", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "square"), elementwise()),
-    **dict.fromkeys(("reciprocal", "erf"), elementwise()),
+    **dict.fromkeys(("silu", "mish", "hardswish"), _gate),
+    **dict.fromkeys(
+        ("elu", "selu", "sigmoid", "logsigmoid", "softsign", "tanh", "softplus", "hardsigmoid", "expm1"), _curve
+    ),
+    **dict.fromkeys(("leaky_relu", "exp", "log", "log1p", "sqrt", "rsqrt", "square"), elementwise()),
+    **dict.fromkeys(("reciprocal",), elementwise()),
     **dict.fromkeys(("sin", "cos"), elementwise("1", 1.0)),
-    **dict.fromkeys(("add", "sub", "mul"), linear_in_each()),
+    **dict.fromkeys(("add", "mul"), linear_in_each()),
     **dict.fromkeys(("matmul", "linear", "conv2d", "conv_transpose2d", "sum"), linear_in_each()),
     **dict.fromkeys(("avg_pool2d",), linear_in_each(_kernel_area)),
     **dict.fromkeys(("mean", "adaptive_avg_pool2d"), linear_in_each(_mean_length)),
     **dict.fromkeys(("concat", "stack", "slice", "reshape", "permute", "index_select", "gather", "pad"), exact),
+    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), exact),
     **dict.fromkeys(("max_pool2d", "adaptive_max_pool2d", "where", "expand"), exact),
-    **dict.fromkeys(("amax", "amin", "max", "min"), extremes),
-    **dict.fromkeys(("div", "prelu"), product_form),
+    **dict.fromkeys(("max", "min"), extremes),
+    **dict.fromkeys(("amax", "amin"), shared_extremes),
     **dict.fromkeys(("maximum", "minimum"), exact),
     **dict.fromkeys(("pow", "pow_scalar"), power),
     **dict.fromkeys(("softmax", "log_softmax"), softmaxed),
     **dict.fromkeys(("nll_loss", "cross_entropy", "soft_cross_entropy"), class_loss),
     **dict.fromkeys(oracle.PAIR_LOSSES, pair_losses),
+    "sub": difference,
+    "div": product_form,
+    "gelu": gelu,
+    "erf": error_function,
+    "prelu": parametric,
+    "one_hot": extremes,
+    "unbind": linear_in_each(),
+    "normalize": directions,
+    "instance_norm": group_normalised,
     "kl_div": divergence,
     "split": linear_in_each(),
     "prod": product,
@@ -500,6 +568,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "permute": lambda t, F, x, dims: x.permute(dims),
     "expand": lambda t, F, x, shape: x.expand(shape),
     "pad": lambda t, F, x, padding, **args: F.pad(x, padding, **args),
+    "unbind": lambda t, F, x, dim: sum(part * (i + 1) for i, part in enumerate(t.unbind(x, dim))),
+    "instance_norm": lambda t, F, x, w, b, **args: F.instance_norm(x, weight=w, bias=b, **args),
     "max": _along("max"),
     "min": _along("min"),
     "logical_not": lambda t, F, x: t.logical_not(x),
@@ -535,9 +605,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "layer_norm": lambda t, F, x, w, b, normalized_shape, **args: F.layer_norm(x, normalized_shape, w, b, **args),
     "group_norm": lambda t, F, x, w, b, num_groups, **args: F.group_norm(x, num_groups, w, b, **args),
     "batch_norm": _batch_norm,
-    "max_pool2d": lambda t, F, x, kernel_size, **args: tuple(
-        F.max_pool2d(x, kernel_size, return_indices=True, **args)
-    ),
+    "max_pool2d": lambda t, F, x, kernel_size, **args: tuple(F.max_pool2d(x, kernel_size, return_indices=True, **args)),
     "adaptive_max_pool2d": lambda t, F, x, output_size: tuple(
         F.adaptive_max_pool2d(x, output_size, return_indices=True)
     ),
@@ -707,7 +775,9 @@ def pools() -> Iterator[Case]:
 
 
 def norms() -> Iterator[Case]:
-    def batch(shape: tuple[int, ...], affine: bool = True, running: bool = True, offset: float = 0.0, **args: Any) -> Case:
+    def batch(
+        shape: tuple[int, ...], affine: bool = True, running: bool = True, offset: float = 0.0, **args: Any
+    ) -> Case:
         c = shape[1]
         mean = Input("normal", (c,), grad=False) if running else None
         var = Input("positive", (c,), grad=False) if running else None
@@ -741,6 +811,12 @@ def norms() -> Iterator[Case]:
     yield Case("group_norm", (normal(3, 6), None, None), {"num_groups": 2, "eps": 0.01})
     yield Case("group_norm", (normal(3, 8, 4, 4), None, None), {"num_groups": 4})
     yield Case("group_norm", (normal(4, 32, 16, 16), normal(32), normal(32)), {"num_groups": 8})
+    for c in (1, 7, 16, 33):
+        yield Case("instance_norm", (normal(2, c, 4, 5), normal(c), normal(c)))
+        yield Case("normalize", (normal(3, c, 2, 3),))
+    yield Case("instance_norm", (normal(2, 5, 6), None, None), {"eps": 0.01})
+    yield Case("normalize", (normal(5, 9),), {"p": 3.0, "dim": -1})
+    yield Case("normalize", (normal(40, 300),))
     for size in (1, 2, 3, 4, 9):
         yield Case("local_response_norm", (normal(2, 7, 3, 4),), {"size": size})
     yield Case("local_response_norm", (normal(2, 40, 20, 20),), {"size": 5, "alpha": 0.1})
@@ -976,6 +1052,13 @@ def shapes() -> Iterator[Case]:
         size, shape[dim] = shape[dim], 6
         yield Case("gather", (normal(3, 5, 4, 5), fixed("labels", *shape, limit=size)), {"dim": dim})
     yield Case("gather", (normal(6, 9), fixed("labels", 6, 1, limit=9)), {"dim": 1})
+    for r in (1, 2, 3):
+        yield Case("pixel_shuffle", (normal(2, 2 * r * r, 3, 4),), {"upscale_factor": r})
+        yield Case("pixel_unshuffle", (normal(2, 5, 3 * r, 2 * r),), {"downscale_factor": r})
+        yield Case("channel_shuffle", (normal(2, 6, 3, 4),), {"groups": r})
+    yield Case("one_hot", (fixed("labels", 3, 4, limit=5),), {"num_classes": 6})
+    for dim in (0, 1, -1):
+        yield Case("unbind", (normal(3, 4, 2),), {"dim": dim})
     for mode in ("constant", "reflect", "replicate"):
         for padding in ((1, 2, 3, 0), (0, 0, 1, 1)):
             yield Case("pad", (normal(2, 5, 4, 6),), {"padding": padding, "mode": mode})
@@ -993,9 +1076,7 @@ def resizes() -> Iterator[Case]:
     for mode in ("bilinear", "bicubic"):
         for size in ((8, 10), (7, 13), (3, 2), (4, 5), (1, 1)):
             for corners in (False, True):
-                yield Case(
-                    "interpolate", (normal(2, 5, 4, 5),), {"size": size, "mode": mode, "align_corners": corners}
-                )
+                yield Case("interpolate", (normal(2, 5, 4, 5),), {"size": size, "mode": mode, "align_corners": corners})
         for size in ((3, 2), (5, 13), (9, 9)):
             yield Case("interpolate", (normal(2, 5, 9, 11),), {"size": size, "mode": mode, "antialias": True})
         yield Case(

@@ -2,11 +2,11 @@
 
 ``OPS[name]`` is the pair ``(forward, backward)``:
 
-* ``forward(*inputs, **args)`` returns ``y``, or ``(y, extra, ...)`` when the op has further results that carry no gradient;
+* ``forward(*inputs, **args)`` returns ``y``, or ``(y, extra, ...)`` when the op has further results without gradient;
 * ``backward(dy, *inputs, **args)`` returns one gradient per input, ``None`` where there is none.
 
-Names are those of ``engine.backend``; arguments are PyTorch's. Arrays are logical NCHW. Gradients of elementwise functions
-come from the complex step, ``f'(x) = Im f(x + ih) / h``, which is exact to the last digit because nothing is subtracted.
+Names are those of ``engine.backend``; arguments are PyTorch's. Arrays are logical NCHW. Gradients of elementwise
+functions come from the complex step, ``f'(x) = Im f(x + ih) / h``, exact to the last digit: nothing is subtracted.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ UNARY: dict[str, Callable[..., Array]] = {
     "sin": np.sin,
     "cos": np.cos,
     "erf": erf,
-    "clamp": lambda x, min=None, max=None: _between(
-        x, -np.inf if min is None else min, np.inf if max is None else max
-    ),
+    "clamp": lambda x, min=None, max=None: _between(x, -np.inf if min is None else min, np.inf if max is None else max),
     "pow_scalar": lambda x, exponent: x**exponent,
 }
 STEPS: dict[str, Callable[..., Array]] = {"sign": np.sign, "floor": np.floor, "ceil": np.ceil, "round": np.round}
@@ -312,10 +310,10 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """y[n, o, i, j] = bias[o] + sum over c, r, s of x[n, c, i*sh + r*dh - top, j*sw + s*dw - left] * weight[o, c, r, s]."""
+    """y[n,o,i,j] = bias[o] + sum over c, r, s of weight[o,c,r,s] * x[n, c, i * sh + r * dh - top, j * sw + s * dw - left]"""
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    n, c = x.shape[:2]
-    o, cg, kh, kw = weight.shape
+    n, o = x.shape[0], weight.shape[0]
+    cg, kh, kw = weight.shape[1:]
     rows, cols = border(padding, (kh, kw), (dh, dw))
     x = np.pad(x, ((0, 0), (0, 0), rows, cols)).reshape(n, groups, cg, x.shape[2] + sum(rows), x.shape[3] + sum(cols))
     w = weight.reshape(groups, o // groups, cg, kh, kw)
@@ -366,7 +364,7 @@ def conv2d_backward_weight(
     groups: int = 1,
 ) -> tuple[Array, Array]:
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
-    n, c = x.shape[:2]
+    n = x.shape[0]
     o, cg, kh, kw = w_shape
     rows, cols = border(padding, (kh, kw), (dh, dw))
     oh, ow = dy.shape[2:]
@@ -513,9 +511,7 @@ def avg_pool2d_backward(dy: Array, x: Array, kernel_size: Any, **args: Any) -> t
     return (dx,)
 
 
-def _adaptive_cells(
-    x_shape: Sequence[int], output_size: Any
-) -> tuple[int, int, list[tuple[int, int, range, range]]]:
+def _adaptive_cells(x_shape: Sequence[int], output_size: Any) -> tuple[int, int, list[tuple[int, int, range, range]]]:
     h, w = x_shape[2:]
     size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
     oh, ow = (h if size[0] is None else size[0]), (w if size[1] is None else size[1])
@@ -686,6 +682,27 @@ def group_norm_backward(
     return dx.reshape(x.shape), dweight, None if bias is None else dy.sum(axis=axes)
 
 
+def instance_norm(x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5) -> Array:
+    """Group norm with a group per channel."""
+    return group_norm(x, weight, bias, x.shape[1], eps)
+
+
+def instance_norm_backward(
+    dy: Array, x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+) -> tuple[Array | None, ...]:
+    return group_norm_backward(dy, x, weight, bias, x.shape[1], eps)
+
+
+def normalize(x: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Array:
+    return x / np.maximum((np.abs(x) ** p).sum(dim, keepdims=True) ** (1 / p), eps)
+
+
+def normalize_backward(dy: Array, x: Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> tuple[Array]:
+    norm = (np.abs(x) ** p).sum(dim, keepdims=True) ** (1 / p)
+    slope = np.sign(x) * np.abs(x) ** (p - 1) * norm ** (1 - p)  # of the norm
+    return (dy / norm - (dy * x).sum(dim, keepdims=True) / norm**2 * slope,)
+
+
 def _channel_windows(x: Array, size: int, mirrored: bool = False) -> Array:
     """Sum of x over the channels c - size // 2 ... c + (size - 1) // 2; mirrored: the transpose of that map."""
     before, after = size // 2, (size - 1) // 2
@@ -762,9 +779,7 @@ PAIR_LOSSES: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callabl
         lambda x, t, beta=1.0: -np.where(np.abs(x - t) < beta, (x - t) / (beta or 1), np.sign(x - t)),
     ),
     "huber_loss": (
-        lambda x, t, delta=1.0: np.where(
-            np.abs(x - t) < delta, (x - t) ** 2 / 2, delta * (np.abs(x - t) - delta / 2)
-        ),
+        lambda x, t, delta=1.0: np.where(np.abs(x - t) < delta, (x - t) ** 2 / 2, delta * (np.abs(x - t) - delta / 2)),
         lambda x, t, delta=1.0: np.clip(x - t, -delta, delta),
         lambda x, t, delta=1.0: -np.clip(x - t, -delta, delta),
     ),
@@ -932,6 +947,29 @@ def slice_backward(dy: Array, x: Array, index: Any) -> tuple[Array]:
     return (dx,)
 
 
+def pixel_shuffle(x: Array, r: int) -> Array:
+    """y[n, c, i * r + a, j * r + b] = x[n, c * r * r + a * r + b, i, j]"""
+    n, c, h, w = x.shape
+    split_up = x.reshape(n, c // (r * r), r, r, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return split_up.reshape(n, c // (r * r), h * r, w * r)
+
+
+def pixel_unshuffle(x: Array, r: int) -> Array:
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, c, h // r, r, w // r, r).transpose(0, 1, 3, 5, 2, 4)
+    return blocks.reshape(n, c * r * r, h // r, w // r)
+
+
+def channel_shuffle(x: Array, groups: int) -> Array:
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).swapaxes(1, 2).reshape(x.shape)
+
+
+def weighted_sum(parts: Sequence[Array]) -> Array:
+    """One result for an op with several: part i counts i + 1 times."""
+    return np.sum([(i + 1) * part for i, part in enumerate(parts)], axis=0)
+
+
 def index_add(shape: Sequence[int], dim: int, index: Array, src: Array) -> Array:
     out = np.zeros(shape)
     np.add.at(np.moveaxis(out, dim, 0), index, np.moveaxis(src, dim, 0))
@@ -1000,9 +1038,7 @@ def _triangle(t: Array) -> Array:
     return np.maximum(0.0, 1 - np.abs(t))
 
 
-def resize_matrix(
-    size: int, out: int, mode: str, align_corners: bool, antialias: bool, factor: float | None
-) -> Array:
+def resize_matrix(size: int, out: int, mode: str, align_corners: bool, antialias: bool, factor: float | None) -> Array:
     """Resizing one axis is a matrix of shape (out, size); this is it. Each row sums to one."""
     matrix = np.zeros((out, size))
     if align_corners:
@@ -1103,6 +1139,8 @@ OPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "batch_norm": (batch_norm, batch_norm_backward),
     "layer_norm": (layer_norm, layer_norm_backward),
     "group_norm": (group_norm, group_norm_backward),
+    "instance_norm": (instance_norm, instance_norm_backward),
+    "normalize": (normalize, normalize_backward),
     "local_response_norm": (local_response_norm, local_response_norm_backward),
     "softmax": (softmax, softmax_backward),
     "log_softmax": (log_softmax, log_softmax_backward),
@@ -1125,6 +1163,22 @@ OPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "gather": (
         lambda x, index, dim: gather(x, index, dim),
         lambda dy, x, index, dim: (scatter_add(x.shape, dim, index, dy), None),
+    ),
+    "pixel_shuffle": _copy(
+        lambda x, upscale_factor: pixel_shuffle(x, upscale_factor),
+        lambda dy, x, upscale_factor: pixel_unshuffle(dy, upscale_factor),
+    ),
+    "pixel_unshuffle": _copy(
+        lambda x, downscale_factor: pixel_unshuffle(x, downscale_factor),
+        lambda dy, x, downscale_factor: pixel_shuffle(dy, downscale_factor),
+    ),
+    "channel_shuffle": _copy(
+        lambda x, groups: channel_shuffle(x, groups), lambda dy, x, groups: channel_shuffle(dy, x.shape[1] // groups)
+    ),
+    "one_hot": (lambda x, num_classes: np.eye(num_classes, dtype=np.int64)[x], lambda dy, x, num_classes: (None,)),
+    "unbind": _copy(
+        lambda x, dim: weighted_sum([np.take(x, i, axis=dim) for i in range(x.shape[dim])]),
+        lambda dy, x, dim: np.stack([(i + 1) * dy for i in range(x.shape[dim])], axis=dim),
     ),
     # split has several results with gradients: the pieces are weighted 1, 2, 3, ... and joined again.
     "split": _copy(

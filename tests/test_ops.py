@@ -18,9 +18,9 @@ import engine
 from engine import backend as B
 
 
-def algorithms(case: Case) -> Iterator[tuple[str, str]]:
-    """("", "") for the engine's own choice, then (op, algorithm) for every algorithm that accepts the case."""
-    yield "", ""
+def algorithms(case: Case) -> Iterator[str]:
+    """ "" for the engine's own choice, then every convolution algorithm that accepts the case."""
+    yield ""
     if case.op not in ("conv2d", "conv_transpose2d"):
         return
     args = case.args
@@ -29,12 +29,13 @@ def algorithms(case: Case) -> Iterator[tuple[str, str]]:
     stride, dilation = oracle.pair(args.get("stride", 1)), oracle.pair(args.get("dilation", 1))
     rows, cols = oracle.border(args.get("padding", 0), w.shape[2:], dilation)
     x_shape = x.shape if case.op == "conv2d" else case.reference().y.shape
-    for op in ("conv2d", "conv2d_backward_data", "conv2d_backward_weight"):
+    reasons: dict[str, str] = {}
+    for direction in ("forward", "backward_data", "backward_weight"):
         for name, reason in B.conv2d_algorithms(
-            x_shape, w.shape, stride, (*rows, *cols), dilation, args.get("groups", 1), op=op
+            x_shape, w.shape, stride, (*rows, *cols), dilation, args.get("groups", 1), direction
         ):
-            if not reason:
-                yield op, name
+            reasons[name] = reasons.get(name, "") + reason
+    yield from (name for name, reason in reasons.items() if not reason)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
@@ -42,13 +43,13 @@ def test_forward_and_backward(case: Case) -> None:
     ref = case.reference()
     for isa in ISAS:
         with running(isa):
-            for op, algorithm in algorithms(case):
-                with choosing(op, algorithm):
+            for algorithm in algorithms(case):
+                with choosing(algorithm):
                     expected = None
                     for threads in THREADS:
                         B.set_num_threads(threads)
                         results = forward_backward(case, ref.dy, tensors(case, ref.arrays))
-                        where = f"[{isa}, {threads} threads, {op} {algorithm or 'default algorithm'}]"
+                        where = f"[{isa}, {threads} threads, {algorithm or 'default'} algorithm]"
                         if expected is None:
                             check(results, ref, where)
                             expected = bits(results)
@@ -96,7 +97,7 @@ def row_major(array):  # type: ignore[no-untyped-def]
 def reversed_axes(array):  # type: ignore[no-untyped-def]
     """Shares memory that runs backwards along every axis."""
     turn = tuple(slice(None, None, -1) for _ in range(array.ndim))
-    return engine.from_numpy(np.array(array[turn], order="F")[turn]), lambda t: t
+    return engine.from_numpy(np.array(array[turn], order="F")[(..., *turn)]), lambda t: t
 
 
 def inside_wider(array):  # type: ignore[no-untyped-def]
@@ -178,3 +179,62 @@ def test_large_arguments_do_not_overflow() -> None:
                 np.testing.assert_allclose(y.detach().numpy(), want, rtol=1e-6, atol=1e-30, err_msg=f"{op} {isa}")
                 y.sum().backward()
                 assert not np.isnan(t.grad.numpy()).any(), f"gradient of {op} {isa}"
+
+
+def test_every_algorithm_is_tested() -> None:
+    """The cases reach every entry of the lists; an algorithm that accepts no case would be tested by none."""
+    seen = {name for case in CASES if case.op == "conv2d" for name in algorithms(case)}
+    x, w, ones = (1, 4, 8, 8), (4, 4, 3, 3), (1, 1)
+    listed = {
+        name
+        for direction in ("forward", "backward_data", "backward_weight")
+        for name, _ in B.conv2d_algorithms(x, w, ones, (1, 1, 1, 1), ones, 1, direction)
+    }
+    assert seen == listed | {""}
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_packed_weights_follow_every_change(groups: int) -> None:
+    """Kernels keep private packed copies of weights; each way to change a weight must be seen by the next call."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 8, 6, 7)).astype(np.float32)
+    w = engine.tensor(rng.standard_normal((8, 8 // groups, 3, 3)).astype(np.float32), requires_grad=True)
+    shared = w.detach().numpy()
+
+    def holds(after: str) -> None:
+        want = oracle.conv2d(x.astype(np.float64), w.detach().numpy().astype(np.float64), padding=1, groups=groups)
+        t = engine.tensor(x, requires_grad=True)
+        y = engine.functional.conv2d(t, w, padding=1, groups=groups)
+        np.testing.assert_allclose(y.detach().numpy(), want, rtol=1e-4, atol=1e-4, err_msg=after)
+        y.backward(engine.ones(2, 8, 6, 7))
+        dx = oracle.conv2d_backward_data(
+            np.ones(want.shape), w.detach().numpy().astype(np.float64), x.shape, padding=1, groups=groups
+        )
+        np.testing.assert_allclose(t.grad.numpy(), dx, rtol=1e-4, atol=1e-4, err_msg=after)
+
+    holds("creation")
+    shared[:] = rng.standard_normal(shared.shape)
+    holds("writing through NumPy")
+    with engine.no_grad():
+        w += 1.0
+    holds("addition in place")
+    with engine.no_grad():
+        w[3:5] = 0.25
+    holds("assignment to a slice")
+    with engine.no_grad():
+        w[1].mul_(-2.0)
+    holds("multiplication of a view in place")
+    with engine.no_grad():
+        w.copy_(engine.tensor(rng.standard_normal(shared.shape).astype(np.float32)))
+    holds("copy_")
+    with engine.no_grad():
+        w.fill_(0.5)
+    holds("fill_")
+    optimizer = engine.optim.SGD([w], lr=0.1)
+    optimizer.step()
+    holds("an optimizer step")
+    np.from_dlpack(w.detach())[:] = 2.0
+    holds("writing through DLPack")
+    for isa in ISAS:
+        B.set_isa(isa)
+        holds(f"a change to {isa}")

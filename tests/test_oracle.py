@@ -27,8 +27,8 @@ def test_gradients_agree_with_central_differences(case: Case) -> None:
 
     rng = np.random.default_rng(0)
     y = value(arrays)
-    if y.dtype == bool:
-        assert y.shape == np.broadcast_shapes(*(a.shape for a in arrays if a is not None))
+    if y.dtype.kind in "bi":
+        assert case.op == "one_hot" or y.shape == np.broadcast_shapes(*(a.shape for a in arrays if a is not None))
         return
     dy = rng.standard_normal(y.shape)
     grads = backward(dy, *arrays, **case.args)

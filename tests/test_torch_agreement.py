@@ -14,9 +14,7 @@ torch = pytest.importorskip("torch")
 RELATIVE = 1e-4
 
 
-def _focal_loss(
-    inputs: Any, targets: Any, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none"
-) -> Any:
+def _focal_loss(inputs: Any, targets: Any, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none") -> Any:
     """torch has none; this is the definition of Lin et al. 2017 (arXiv 1708.02002) in torch operations."""
     p = torch.sigmoid(inputs)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(inputs, targets, reduction="none")

@@ -27,11 +27,17 @@ void bind_conv(py::module_& m) {
           arg("padding"), arg("dilation"), arg("groups"), arg("with_bias"), NoGil());
     m.def("conv2d_algorithms",
           [](const Dims& x_shape, const Dims& w_shape, const Dims& stride, const Dims& padding, const Dims& dilation,
-             int64_t groups) {
-              return opinions(conv_forward_algorithms(),
-                              make_conv("conv2d", x_shape, w_shape, stride, padding, dilation, groups));
+             int64_t groups, const std::string& direction) {
+              const Conv c = make_conv("conv2d_algorithms", x_shape, w_shape, stride, padding, dilation, groups);
+              if (direction == "forward") return opinions(conv_forward_algorithms(), c);
+              if (direction == "backward_data") return opinions(conv_backward_data_algorithms(), c);
+              ENGINE_CHECK(direction == "backward_weight", Kind::value,
+                           "[conv2d_algorithms] expected direction 'forward', 'backward_data' or 'backward_weight', got '",
+                           direction, "'");
+              return opinions(conv_backward_weight_algorithms(), c);
           },
-          arg("x_shape"), arg("w_shape"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"));
+          arg("x_shape"), arg("w_shape"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"),
+          arg("direction") = "forward");
     m.def("set_algorithm",
           [](const std::string& op, const std::string& name) {
               ENGINE_CHECK(op == "conv2d", Kind::value, "[set_algorithm] expected op 'conv2d', got '", op, "'");

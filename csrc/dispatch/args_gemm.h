@@ -51,6 +51,15 @@ struct ColumnSumArgs {
     float* sums;
 };
 
+// dst[i * dst_step + j] += src[i * src_step + j] for i < count, j < length, i ascending.
+struct AddSegmentsArgs {
+    const float* src;
+    int64_t src_step;
+    float* dst;
+    int64_t dst_step;
+    int64_t count, length;
+};
+
 // Runs `rounds` groups of independent multiply-adds in registers; *flops is what they amount to.
 struct PeakArgs {
     int64_t rounds;

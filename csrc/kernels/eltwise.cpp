@@ -28,7 +28,8 @@ typedef uint8_t result_b8;
 #define FORWARD(name)                                                             \
     ENGINE_INLINE auto name##_forward([[maybe_unused]] vf x, [[maybe_unused]] vf p0, \
                                       [[maybe_unused]] vf p1)
-// The parameter after dy is what the list says the gradient needs.
+// The parameter after dy is what the list says the gradient needs. Which side a NaN and the corners
+// fall on is torch's choice.
 #define BACKWARD(name, saved)                                                  \
     ENGINE_INLINE vf name##_backward([[maybe_unused]] vf dy, [[maybe_unused]] vf saved, \
                                      [[maybe_unused]] vf p0, [[maybe_unused]] vf p1)
@@ -37,13 +38,13 @@ FORWARD(relu) { return max_raw(zero(), x); }
 BACKWARD(relu, y) { return select(le(y, zero()), zero(), dy); }
 
 FORWARD(relu6) { return min_raw(set1(6.f), max_raw(zero(), x)); }
-BACKWARD(relu6, y) { return select(or_(le(y, zero()), ge(y, set1(6.f))), zero(), dy); }
+BACKWARD(relu6, y) { return select(and_(gt(y, zero()), lt(y, set1(6.f))), dy, zero()); }
 
 FORWARD(leaky_relu) { return select(gt(x, zero()), x, x * p0); }
 BACKWARD(leaky_relu, x) { return select(gt(x, zero()), dy, dy * p0); }
 
 FORWARD(elu) { return select(gt(x, zero()), x, p0 * expm1(x)); }
-BACKWARD(elu, x) { return select(gt(x, zero()), dy, dy * p0 * exp(x)); }
+BACKWARD(elu, x) { return select(le(x, zero()), dy * p0 * exp(x), dy); }
 
 constexpr float kSeluScale = 1.0507009873554804934f;
 constexpr float kSeluScaleAlpha = 1.7580993408473768599f;
@@ -51,7 +52,7 @@ FORWARD(selu) {
     return select(gt(x, zero()), x * set1(kSeluScale), set1(kSeluScaleAlpha) * expm1(x));
 }
 BACKWARD(selu, y) {
-    return dy * select(gt(y, zero()), set1(kSeluScale), y + set1(kSeluScaleAlpha));
+    return dy * select(le(y, zero()), y + set1(kSeluScaleAlpha), set1(kSeluScale));
 }
 
 // Share of the standard normal distribution below x.
@@ -64,18 +65,17 @@ BACKWARD(gelu, x) {
     return dy * fma(x, density, normal_cdf(x));
 }
 
-constexpr float kGeluSlope = 0.79788456080286536f;  // sqrt(2 / pi)
+// (1 + tanh u) / 2 = sigmoid(2u), which keeps its digits where tanh u is near -1.
+constexpr float kGeluSlope = 1.59576912160573071f;  // 2 sqrt(2 / pi)
 constexpr float kGeluCubic = 0.044715f;
 FORWARD(gelu_tanh) {
-    const vf inner = set1(kGeluSlope) * fma(set1(kGeluCubic) * x * x, x, x);
-    return set1(0.5f) * x * (set1(1.f) + tanh(inner));
+    return x * sigmoid(set1(kGeluSlope) * fma(set1(kGeluCubic) * x * x, x, x));
 }
 BACKWARD(gelu_tanh, x) {
     const vf xx = x * x;
-    const vf t = tanh(set1(kGeluSlope) * fma(set1(kGeluCubic) * xx, x, x));
+    const vf s = sigmoid(set1(kGeluSlope) * fma(set1(kGeluCubic) * xx, x, x));
     const vf slope = set1(kGeluSlope) * fma(set1(3.f * kGeluCubic), xx, set1(1.f));
-    const vf rest = set1(0.5f) * x * fnma(t, t, set1(1.f)) * slope;
-    return dy * fma(set1(0.5f), set1(1.f) + t, rest);
+    return dy * s * fma(x * (set1(1.f) - s), slope, set1(1.f));
 }
 
 FORWARD(silu) { return x / (set1(1.f) + exp(-x)); }
@@ -112,14 +112,14 @@ BACKWARD(softplus, x) {
 }
 
 FORWARD(hardtanh) { return min_raw(p1, max_raw(p0, x)); }
-BACKWARD(hardtanh, x) { return select(or_(le(x, p0), ge(x, p1)), zero(), dy); }
+BACKWARD(hardtanh, x) { return select(and_(gt(x, p0), lt(x, p1)), dy, zero()); }
 
 FORWARD(hardswish) {
     return x * min_raw(set1(6.f), max_raw(zero(), x + set1(3.f))) * set1(1.f / 6.f);
 }
 BACKWARD(hardswish, x) {
     const vf middle = dy * fma(x, set1(1.f / 3.f), set1(0.5f));
-    return select(le(x, set1(-3.f)), zero(), select(ge(x, set1(3.f)), dy, middle));
+    return select(le(x, set1(-3.f)), zero(), select(lt(x, set1(3.f)), middle, dy));
 }
 
 FORWARD(hardsigmoid) {

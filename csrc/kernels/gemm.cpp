@@ -177,6 +177,19 @@ void column_sum(const ColumnSumArgs& s) {
     }
 }
 
+void add_segments(const AddSegmentsArgs& a) {
+    for (int64_t i = 0; i < a.count; ++i) {
+        const float* s = a.src + i * a.src_step;
+        float* d = a.dst + i * a.dst_step;
+        int64_t j = 0;
+        for (; j + VL <= a.length; j += VL) store(d + j, load(d + j) + load(s + j));
+        if (j < a.length) {
+            const int n = static_cast<int>(a.length - j);
+            store_n(d + j, load_n(d + j, n) + load_n(s + j, n), n);
+        }
+    }
+}
+
 // 12 independent chains: enough to hide the latency of two multiply-add units on any CPU here.
 void peak(const PeakArgs& p) {
     vf sum[12];

@@ -222,15 +222,18 @@ void row_norm_forward(const RowNormArgs& a) {
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
         const float* x = a.src + row * a.columns;
         float* y = a.dst + row * a.columns;
-        const float mean_value = static_cast<float>(row_sum(x, a.columns) / columns);
+        const double exact_mean = row_sum(x, a.columns) / columns;
+        const float mean_value = static_cast<float>(exact_mean);
         const double variance = row_deviation(x, a.columns, mean_value) / columns;
         const float invstd_value = static_cast<float>(1.0 / __builtin_sqrt(variance + a.eps));
         a.mean[row] = mean_value;
         a.invstd[row] = invstd_value;
         const vf mean = set1(mean_value), invstd = set1(invstd_value);
+        // The part of the mean that float does not hold.
+        const vf rest = set1(static_cast<float>(static_cast<double>(mean_value) - exact_mean) * invstd_value);
         for (int64_t i = 0; i < a.columns; i += VL) {
             const int n = lanes_left(a.columns - i);
-            vf v = (load_some(x + i, n) - mean) * invstd;
+            vf v = fma(load_some(x + i, n) - mean, invstd, rest);
             const vf shift = a.bias ? load_some(a.bias + i, n) : zero();
             if (a.weight)
                 v = fma(v, load_some(a.weight + i, n), shift);

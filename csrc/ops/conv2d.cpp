@@ -288,14 +288,21 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
     return list;
 }
 
+namespace {
+
+template <class Run>
+bool has(const std::vector<ConvAlgorithm<Run>>& list, const std::string& name) {
+    for (const auto& algorithm : list)
+        if (name == algorithm.name) return true;
+    return false;
+}
+
+}  // namespace
+
 void set_conv_algorithm(const std::string& name) {
-    bool known = name.empty();
-    std::string names;
-    for (const auto& algorithm : conv_forward_algorithms()) {
-        known |= name == algorithm.name;
-        names += std::string(", '") + algorithm.name + "'";
-    }
-    ENGINE_CHECK(known, Kind::value, "[set_algorithm] expected ''", names, ", got '", name, "'");
+    ENGINE_CHECK(name.empty() || has(conv_forward_algorithms(), name) || has(conv_backward_data_algorithms(), name) ||
+                     has(conv_backward_weight_algorithms(), name),
+                 Kind::value, "[set_algorithm] expected '' or a name that conv2d_algorithms lists, got '", name, "'");
     forced = name;
 }
 
@@ -304,14 +311,15 @@ std::string forced_conv_algorithm() { return forced; }
 template <class Run>
 const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list, const Conv& conv) {
     std::string log;
+    const bool obey = !forced.empty() && has(list, forced);
     for (const auto& algorithm : list) {
-        const bool excluded = !forced.empty() && forced != algorithm.name;
+        const bool excluded = obey && forced != algorithm.name;
         const std::string reason = excluded ? "another is forced" : algorithm.declines(conv);
         if (reason.empty()) {
             if (verbosity() > 0) log_line(std::string(op) + " " + describe(conv) + ": " + algorithm.name + log);
             return algorithm;
         }
-        ENGINE_CHECK(excluded || forced.empty(), Kind::value, "[", op, "] the forced algorithm '", forced,
+        ENGINE_CHECK(excluded || !obey, Kind::value, "[", op, "] the forced algorithm '", forced,
                      "' declines ", describe(conv), ": ", reason);
         if (verbosity() > 0) log += std::string("; not ") + algorithm.name + ": " + reason;
     }

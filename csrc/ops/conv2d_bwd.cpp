@@ -88,6 +88,74 @@ void data_depthwise(const Conv& c, const Array& dy, const Array& w, const Array&
                  });
 }
 
+std::string declines_columns(const Conv& c) {
+    if (c.groups != 1) return "grouped";
+    if (c.ic >= kernels().lanes) return "input channels fill a vector";
+    if (c.kh * c.kw == 1) return "1 x 1 kernel";
+    if (c.dilation_w != 1) return "dilated columns";
+    return "";
+}
+
+// With fewer input channels than lanes, vectors run over (kh, kw, i) instead: one product gives every
+// output pixel's contribution to its whole window, and the windows are added up. Per image, so that no
+// two threads write to one pixel.
+void data_columns(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
+    const int64_t gp = pixel_stride(dy), window = c.kh * c.kw * c.ic, segment = c.kw * c.ic;
+    const Panels panels(c.oc, window);
+    const auto packed = pack_weight(w, panels, window, 1, 6);
+    // The image with its padding; a window then never leaves it.
+    const int64_t height = c.ih + c.pad_top + c.pad_bottom, width = (c.iw + c.pad_left + c.pad_right) * c.ic;
+    const int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / (c.ow * window)));
+    const int64_t product_floats = block * c.ow * window;
+    const int64_t own_floats = product_floats + height * width;
+    Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
+    parallel_for(c.n, std::max<int64_t>(1, 32768 / (2 * c.oh * c.ow * window * c.oc)), [&](int64_t begin, int64_t end,
+                                                                                          int thread) {
+        float* product = scratch.f32() + thread * own_floats;
+        float* image = product + product_floats;
+        for (int64_t n = begin; n < end; ++n) {
+            std::fill_n(image, height * width, 0.0f);
+            for (int64_t first = 0; first < c.oh; first += block) {
+                const int64_t rows = std::min(block, c.oh - first);
+                const int64_t tap = 0;
+                GemmArgs g{};
+                g.a = dy.f32() + (n * c.oh + first) * c.ow * gp;
+                g.a_row = gp;
+                g.a_depth = 1;
+                g.taps = &tap;
+                g.tap_count = 1;
+                g.depth = c.oc;
+                g.c_row = window;
+                g.rows = rows * c.ow;
+                for (int64_t p = 0; p < panels.count(); ++p) {
+                    g.b = packed->f32() + panels.offset(p);
+                    g.b_row = panels.width(p);
+                    g.c = product + p * panels.full_width();
+                    g.columns = panels.columns_of(p);
+                    g.vectors = panels.vectors_of(p);
+                    kernels().gemm(g);
+                }
+                // Windows whose columns do not overlap come one after the other, so that no addition
+                // waits for the one before.
+                const int64_t apart = (c.kw + c.stride_w - 1) / c.stride_w;
+                for (int64_t row = 0; row < rows; ++row)
+                    for (int64_t start = 0; start < std::min(apart, c.ow); ++start)
+                        for (int64_t kh = 0; kh < c.kh; ++kh) {
+                            const int64_t ih = (first + row) * c.stride_h + kh * c.dilation_h;
+                            kernels().add_segments({product + (row * c.ow + start) * window + kh * segment,
+                                                    apart * window, image + ih * width + start * c.stride_w * c.ic,
+                                                    apart * c.stride_w * c.ic, (c.ow - start + apart - 1) / apart,
+                                                    segment});
+                        }
+            }
+            for (int64_t ih = 0; ih < c.ih; ++ih)
+                std::memcpy(dx.f32() + (n * c.ih + ih) * c.iw * c.ic,
+                            image + (ih + c.pad_top) * width + c.pad_left * c.ic,
+                            static_cast<size_t>(c.iw * c.ic) * sizeof(float));
+        }
+    });
+}
+
 // The kernel rows (or columns) that reach input positions phase, phase + stride, ...: position
 // phase + stride * q receives output row q + offset through kernel row `k`.
 struct Reach {
@@ -426,6 +494,7 @@ void check_gradient(const char* op, const Conv& c, const Array& dy) {
 const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms() {
     static const std::vector<ConvAlgorithm<ConvBackwardData>> list = {
         {"depthwise", declines_depthwise, data_depthwise},
+        {"columns", declines_columns, data_columns},
         {"direct", declines_nothing, data_direct},
         {"reference", declines_nothing, data_reference},
     };

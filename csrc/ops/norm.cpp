@@ -277,7 +277,7 @@ RowView row_view(const char* op, const Array& x, int64_t n_dims) {
     RowView view{x, 1, 1, false};
     for (int i = 0; i < rank; ++i) (i < first ? view.rows : view.columns) *= x.dim(i);
     // In place: dense, and no normalised axis lies outside an axis that is not.
-    view.in_place = x.is_dense();
+    view.in_place = x.numel() > 0 && x.is_dense();
     for (int i = 0; i < first; ++i)
         for (int j = first; j < rank; ++j)
             if (x.dim(i) != 1 && x.dim(j) != 1 && x.stride(i) < x.stride(j)) view.in_place = false;

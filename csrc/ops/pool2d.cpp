@@ -173,12 +173,10 @@ std::pair<Array, Array> max_pool2d(const Array& x, const Dims& kernel, const Dim
     const auto s = expect_pair(op, "stride", stride, 1);
     const auto p = expect_pair(op, "padding", padding, 0);
     const auto d = expect_pair(op, "dilation", dilation, 1);
-    return max_over(x,
-                    pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, d.first, ceil_mode,
-                                 PoolDivisor::window),
-                    pool_windows(op, "width", x.dim(3), k.second, s.second, p.second, d.second, ceil_mode,
-                                 PoolDivisor::window),
-                    with_indices);
+    const PoolDivisor none = PoolDivisor::window;
+    const PoolWindows wy = pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, d.first, ceil_mode, none);
+    const PoolWindows wx = pool_windows(op, "width", x.dim(3), k.second, s.second, p.second, d.second, ceil_mode, none);
+    return max_over(x, wy, wx, with_indices);
 }
 
 Array avg_pool2d(const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding,

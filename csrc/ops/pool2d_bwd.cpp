@@ -35,8 +35,9 @@ void expect_gradient(const char* op, const Array& dy, const Dims& x_shape) {
     expect_rank(op, "dy", dy, 4);
     ENGINE_CHECK(x_shape.n == 4, Kind::value, "[", op, "] expected x_shape (N, C, H, W), got ", to_string(x_shape),
                  ": pass the shape of the forward input");
-    (void)numel(x_shape);
     expect_plane(op, x_shape);
+    ENGINE_CHECK(x_shape[0] >= 0, Kind::value, "[", op, "] expected a batch of at least 0 images, got x_shape ",
+                 to_string(x_shape), ": pass the shape of the forward input");
 }
 
 Array spread(const char* op, const Array& dy_given, const Dims& x_shape, const PoolWindows& wy, const PoolWindows& wx) {

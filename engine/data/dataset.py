@@ -109,7 +109,7 @@ class ArrayDataset(Dataset):
 
     Example:
         >>> data = ArrayDataset(np.zeros((4, 3, 8, 8), np.float32), [0, 1, 1, 0], classes=("cat", "dog"))
-        >>> len(data), data[1][1], data.classes
+        >>> len(data), int(data[1][1]), data.classes
         (4, 1, ('cat', 'dog'))
         >>> images, labels = data.gather([3, 0])
         >>> images.shape

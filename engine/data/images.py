@@ -62,7 +62,7 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
             pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{path}: not an image in a known format") from error
-    except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error, ...
+    except Exception as error:  # on damaged files decoders raise nearly anything: OSError, SyntaxError, struct.error
         raise ImageError(f"{path}: damaged or unreadable image: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 

@@ -70,9 +70,7 @@ class RandomSampler(Sampler):
         False
     """
 
-    def __init__(
-        self, source: Sized, replacement: bool = False, num_samples: int | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, source: Sized, replacement: bool = False, num_samples: int | None = None, seed: int = 0) -> None:
         super().__init__(source)
         self.replacement = replacement
         self.num_samples = num_samples

@@ -143,8 +143,7 @@ class RandomCrop(Transform):
     def apply(self, images: np.ndarray, parameters: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         from . import _augment
 
-        cropped: np.ndarray = _augment.crop(_batch(images, self), *parameters, *self.size, self.fill)
-        return cropped
+        return _augment.crop(_batch(images, self), *parameters, *self.size, self.fill)
 
 
 class RandomHorizontalFlip(Transform):
@@ -172,8 +171,7 @@ class RandomHorizontalFlip(Transform):
     def apply(self, images: np.ndarray, parameters: np.ndarray) -> np.ndarray:
         from . import _augment
 
-        flipped: np.ndarray = _augment.horizontal_flip(_batch(images, self), parameters)
-        return flipped
+        return _augment.horizontal_flip(_batch(images, self), parameters)
 
 
 class Normalize(Transform):
@@ -214,8 +212,7 @@ class Normalize(Transform):
                 f"[Normalize] expected {len(self.mean)} channels, got images of shape {images.shape}: give one mean "
                 f"and one std per channel"
             )
-        normalised: np.ndarray = _augment.normalize(images, self._table)
-        return normalised.transpose(0, 3, 1, 2)
+        return _augment.normalize(images, self._table).transpose(0, 3, 1, 2)
 
 
 class ToTensor(Transform):

@@ -6,35 +6,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.io.checkpoint import (
-        Checkpoint as Checkpoint,
-        CheckpointError as CheckpointError,
-        load_checkpoint as load_checkpoint,
-        previous_path as previous_path,
-        save_checkpoint as save_checkpoint,
-    )
-    from engine.io.errors import FileFormatError as FileFormatError, UnsafeFileError as UnsafeFileError
-    from engine.io.safetensors import (
-        load_file as load_file,
-        read_metadata as read_metadata,
-        save_file as save_file,
-    )
+    from engine.io.checkpoint import Checkpoint, CheckpointError, load_checkpoint, previous_path, save_checkpoint
+    from engine.io.errors import FileFormatError, UnsafeFileError
+    from engine.io.safetensors import load_file, read_metadata, save_file
 
 # Name -> module; a module is loaded when one of its names is first used, so that importing the engine stays quick.
 _EXPORTS = {
     "Checkpoint": "checkpoint",
     "CheckpointError": "checkpoint",
-    "load_checkpoint": "checkpoint",
-    "previous_path": "checkpoint",
-    "save_checkpoint": "checkpoint",
     "FileFormatError": "errors",
     "UnsafeFileError": "errors",
+    "load_checkpoint": "checkpoint",
     "load_file": "safetensors",
+    "previous_path": "checkpoint",
     "read_metadata": "safetensors",
+    "save_checkpoint": "checkpoint",
     "save_file": "safetensors",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "FileFormatError",
+    "UnsafeFileError",
+    "load_checkpoint",
+    "load_file",
+    "previous_path",
+    "read_metadata",
+    "save_checkpoint",
+    "save_file",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -43,7 +44,3 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -287,6 +287,8 @@ def _pack(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
     if hasattr(value, "detach"):
         value = value.detach().numpy()
     if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biufc":
+            raise TypeError(f"{name} is an array of dtype {value.dtype}: expected numbers or booleans")
         while name in tensors:  # keys may contain dots, so two places can have one path
             name += "'"
         tensors[name] = value.astype(value.dtype.newbyteorder("="), copy=False)

@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import stat
+import sys
 from types import TracebackType
 
 import numpy as np
@@ -121,12 +122,12 @@ def release(array: np.ndarray) -> None:
         owner = owner.base
     if isinstance(owner, memoryview):
         owner = owner.obj
-    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or array.size == 0:
+    if not isinstance(owner, mmap.mmap) or array.size == 0 or sys.platform == "win32":
         return
     start = array.__array_interface__["data"][0] - np.frombuffer(owner, np.uint8).__array_interface__["data"][0]
     spans = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     low = start + sum(span for span in spans if span < 0)
     high = start + sum(span for span in spans if span > 0) + array.itemsize
     low -= low % mmap.PAGESIZE
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # advice is all it is
         owner.madvise(mmap.MADV_DONTNEED, low, high - low)

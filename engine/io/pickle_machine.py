@@ -380,6 +380,14 @@ class PickleMachine:
     def _int2(self) -> None:
         self._push(int.from_bytes(self._bytes(2), "little"))
 
+    def _int_line(self) -> None:
+        """Python 2 wrote numbers beyond 31 bits, such as the addresses in tar files, as decimal text."""
+        line = self._line()
+        digits = line.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
+            raise self._fault("has a damaged whole number")
+        self._push({"00": False, "01": True}.get(line, int(line)))
+
     def _long1(self) -> None:
         count = self._byte()
         if count > 16:
@@ -659,6 +667,7 @@ _STEPS: dict[int, Callable[[PickleMachine], None]] = {
     ord("J"): PickleMachine._int4,
     ord("K"): PickleMachine._int1,
     ord("M"): PickleMachine._int2,
+    ord("I"): PickleMachine._int_line,
     0x8A: PickleMachine._long1,
     ord("G"): PickleMachine._float,
     ord("U"): PickleMachine._text1,

@@ -194,78 +194,86 @@ class _Options(NamedTuple):
     upcast: bool
 
 
-def _finish(value: Any, storage: Callable[[StorageRef], np.ndarray], options: _Options) -> Any:
-    """Replace all references in a structure by arrays; shared parts stay shared."""
-    blocks: dict[object, np.ndarray] = {}
+class _Finisher:
+    """Replaces all references in a structure by arrays; shared parts stay shared.
 
-    def block(ref: StorageRef, dtype: str) -> np.ndarray:
+    A class and not nested functions, whose cycle of references would keep every array until the next garbage
+    collection: who takes the arrays out of the result one by one gets their memory back one by one.
+    """
+
+    def __init__(self, storage: Callable[[StorageRef], np.ndarray], options: _Options) -> None:
+        self._storage = storage
+        self._options = options
+        self._blocks: dict[object, np.ndarray] = {}
+        self._done: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def _block(self, ref: StorageRef, dtype: str) -> np.ndarray:
         """The storage's elements, of the type that is handed out."""
         name = (ref.key, ref.start, ref.numel, dtype)
-        if name not in blocks:
-            array = storage(ref)
-            if ref.dtype != dtype:  # plain bytes
-                size = ITEM_SIZES[dtype]
-                array = array[: array.size // size * size].view(_numpy_type(dtype))
-                if not array.flags.aligned:
-                    array = array.copy()
-            if dtype == "bfloat16" and not options.keep_bfloat16:
-                array = bfloat16_to_float32(array)
-            elif dtype == "float16" and options.upcast:
-                array = array.astype(np.float32)
-            array.flags.writeable = False
-            blocks[name] = array
-        return blocks[name]
+        if name in self._blocks:
+            return self._blocks[name]
+        array = self._storage(ref)
+        if ref.dtype != dtype:  # plain bytes
+            size = ITEM_SIZES[dtype]
+            array = array[: array.size // size * size].view(_numpy_type(dtype))
+            if not array.flags.aligned:
+                array = array.copy()
+        if dtype == "bfloat16" and not self._options.keep_bfloat16:
+            array = bfloat16_to_float32(array)
+        elif dtype == "float16" and self._options.upcast:
+            array = array.astype(np.float32)
+        array.flags.writeable = False
+        self._blocks[name] = array
+        return array
 
-    def tensor(ref: TensorRef) -> np.ndarray:
-        elements = block(ref.storage, ref.dtype)
+    def _tensor(self, ref: TensorRef) -> np.ndarray:
+        elements = self._block(ref.storage, ref.dtype)
         if 0 in ref.shape:
             empty = np.empty(ref.shape, elements.dtype)
             empty.flags.writeable = False
             return empty
         size = elements.itemsize
         strides = [size * (stride if length > 1 else 1) for length, stride in zip(ref.shape, ref.strides, strict=True)]
+        # NumPy checks once more that the view stays inside the buffer.
         return np.ndarray(ref.shape, elements.dtype, buffer=elements, offset=ref.offset * size, strides=strides)
 
-    done: dict[int, Any] = {}
-    open_now: set[int] = set()
-
-    def walk(item: Any, depth: int) -> Any:
+    def walk(self, item: Any, depth: int = 0) -> Any:
+        """The value with arrays in it, to be called on the root."""
         if item is None or isinstance(item, bool | int | float | str):
             return item
-        if id(item) in done:
-            return done[id(item)]
-        if id(item) in open_now:
+        if id(item) in self._done:
+            return self._done[id(item)]
+        if id(item) in self._open:
             raise FileFormatError("one of its values contains itself")
         if depth > _MAX_DEPTH:
             raise FileFormatError(f"its values are nested more than {_MAX_DEPTH} deep")
-        open_now.add(id(item))
+        self._open.add(id(item))
         result: Any
         if type(item) is TensorRef:
-            result = tensor(item)
+            result = self._tensor(item)
         elif type(item) is ParameterBox:
             if item.tensor is None:
                 raise FileFormatError("it has a parameter without a tensor")
-            result = walk(item.tensor, depth + 1)
+            result = self.walk(item.tensor, depth + 1)
         elif type(item) is StorageRef:
-            result = block(item, item.dtype or "uint8")
+            result = self._block(item, item.dtype or "uint8")
         elif type(item) is dict or type(item) is OrderedDict:
-            result = type(item)((key, walk(entry, depth + 1)) for key, entry in item.items())
+            result = type(item)((key, self.walk(entry, depth + 1)) for key, entry in item.items())
             metadata = getattr(item, "_metadata", None)
             if metadata is not None:
-                vars(result)["_metadata"] = walk(metadata, depth + 1)
+                vars(result)["_metadata"] = self.walk(metadata, depth + 1)
         elif type(item) is list or type(item) is tuple:
-            result = type(item)([walk(entry, depth + 1) for entry in item])
+            result = type(item)([self.walk(entry, depth + 1) for entry in item])
         elif type(item) is set:
             result = set(item)
         elif type(item) is Global and item.kind == "dtype":
             result = item.name
         else:
             raise FileFormatError(f"it holds {item.name if type(item) is Global else type(item).__name__} as a value")
-        open_now.remove(id(item))
-        done[id(item)] = result
+        self._open.remove(id(item))
+        self._done[id(item)] = result
         return result
-
-    return walk(value, 0)
 
 
 def _numpy_type(dtype: str) -> np.dtype:
@@ -375,7 +383,7 @@ def _load_zip(file: MappedFile, options: _Options) -> Any:
     value = machine.run()
     if machine.position != len(pickled):
         raise FileFormatError("something follows the pickle in data.pkl")
-    return _finish(value, storage, options)
+    return _Finisher(storage, options).walk(value)
 
 
 def _small_entry(file: MappedFile, entry: ZipEntry, limit: int) -> bytes:
@@ -420,7 +428,7 @@ def _load_legacy(file: MappedFile, options: _Options) -> Any:
         offsets[key] = position - numel * ITEM_SIZES[dtype]
     if position != file.size:
         raise FileFormatError(f"{file.size - position} bytes follow its last storage")
-    return _finish(value, _copier(file, offsets), options)
+    return _Finisher(_copier(file, offsets), options).walk(value)
 
 
 def _skip_storage(file: MappedFile, position: int, end: int, numel: int | None, item_size: int, key: object) -> int:
@@ -478,7 +486,7 @@ def _load_tar(file: MappedFile, options: _Options) -> Any:
     stream = _TarStream(file, members["pickle"], budget)
     value = stream.value(refer)
     stream.finish()
-    return _finish(value, _copier(file, offsets), options)
+    return _Finisher(_copier(file, offsets), options).walk(value)
 
 
 def _tar_members(file: MappedFile) -> dict[str, tuple[int, int]]:
@@ -841,6 +849,10 @@ class _PickleWriter:
         self._out += b")RtR"
 
 
+_LARGE = 0xFFFFFFFF  # from here on sizes and positions need 64 bits, and numbers of members more than 16
+_MANY = 0xFFFF
+
+
 class _ZipWriter:
     """Writes stored members whose data begin at multiples of 64, as torch does, so that they can be mapped."""
 
@@ -858,8 +870,8 @@ class _ZipWriter:
         """Add a member of bytes."""
         raw_name = name.encode()
         size, crc, header = len(data), zlib.crc32(data), self._position
-        wide = size >= 0xFFFFFFFF
-        narrow = 0xFFFFFFFF if wide else size
+        wide = size >= _LARGE
+        narrow = _narrow(size)
         extra = struct.pack("<HHQQ", 1, 16, size, size) if wide else b""
         padding = -(header + 30 + len(raw_name) + len(extra) + 4) % 64
         extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
@@ -868,10 +880,10 @@ class _ZipWriter:
         self._write(b"PK\x03\x04" + fields + struct.pack("<HH", len(raw_name), len(extra)) + raw_name + extra)
         self._write(data)
 
-        values = ([size, size] if wide else []) + ([header] if header >= 0xFFFFFFFF else [])
+        values = ([size, size] if wide else []) + ([header] if header >= _LARGE else [])
         extra = struct.pack(f"<HH{len(values)}Q", 1, 8 * len(values), *values) if values else b""
         self._directory += b"PK\x01\x02" + struct.pack("<H", 45) + fields
-        self._directory += struct.pack("<HHHHHII", len(raw_name), len(extra), 0, 0, 0, 0, min(header, 0xFFFFFFFF))
+        self._directory += struct.pack("<HHHHHII", len(raw_name), len(extra), 0, 0, 0, 0, _narrow(header))
         self._directory += raw_name + extra
         self._count += 1
 
@@ -880,11 +892,13 @@ class _ZipWriter:
         start, size, count = self._position, len(self._directory), self._count
         self._write(self._directory)
         end = self._position
-        if start >= 0xFFFFFFFF or size >= 0xFFFFFFFF or count >= 0xFFFF:
+        if start >= _LARGE or size >= _LARGE or count >= _MANY:
             self._write(b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, count, count, size, start))
             self._write(b"PK\x06\x07" + struct.pack("<IQI", 0, end, 1))
-        count = min(count, 0xFFFF)
-        self._write(
-            b"PK\x05\x06"
-            + struct.pack("<HHHHIIH", 0, 0, count, count, min(size, 0xFFFFFFFF), min(start, 0xFFFFFFFF), 0)
-        )
+        count = 0xFFFF if count >= _MANY else count
+        self._write(b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, count, count, _narrow(size), _narrow(start), 0))
+
+
+def _narrow(value: int) -> int:
+    """What a 32-bit field holds; all ones point to the 64-bit field."""
+    return 0xFFFFFFFF if value >= _LARGE else value

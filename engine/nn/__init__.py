@@ -1,87 +1,116 @@
 """Layers, containers and losses, named as in PyTorch."""
 
-from engine.nn import functional as functional, init as init, utils as utils
+from engine.nn import functional, init, utils
 from engine.nn.activation import (
-    ELU as ELU,
-    GELU as GELU,
-    Hardsigmoid as Hardsigmoid,
-    Hardswish as Hardswish,
-    Hardtanh as Hardtanh,
-    LeakyReLU as LeakyReLU,
-    LogSigmoid as LogSigmoid,
-    LogSoftmax as LogSoftmax,
-    Mish as Mish,
-    PReLU as PReLU,
-    ReLU as ReLU,
-    ReLU6 as ReLU6,
-    SELU as SELU,
-    SiLU as SiLU,
-    Sigmoid as Sigmoid,
-    Softmax as Softmax,
-    Softplus as Softplus,
-    Softsign as Softsign,
-    Tanh as Tanh,
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
 )
-from engine.nn.container import (
-    ModuleDict as ModuleDict,
-    ModuleList as ModuleList,
-    ParameterDict as ParameterDict,
-    ParameterList as ParameterList,
-    Sequential as Sequential,
-)
-from engine.nn.conv import (
-    Conv2d as Conv2d,
-    ConvTranspose2d as ConvTranspose2d,
-)
-from engine.nn.dropout import (
-    Dropout as Dropout,
-    Dropout2d as Dropout2d,
-    StochasticDepth as StochasticDepth,
-)
-from engine.nn.linear import (
-    Identity as Identity,
-    Linear as Linear,
-)
+from engine.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from engine.nn.conv import Conv2d, ConvTranspose2d
+from engine.nn.dropout import Dropout, Dropout2d, StochasticDepth
+from engine.nn.linear import Identity, Linear
 from engine.nn.loss import (
-    BCELoss as BCELoss,
-    BCEWithLogitsLoss as BCEWithLogitsLoss,
-    CrossEntropyLoss as CrossEntropyLoss,
-    FocalLoss as FocalLoss,
-    HuberLoss as HuberLoss,
-    KLDivLoss as KLDivLoss,
-    L1Loss as L1Loss,
-    MSELoss as MSELoss,
-    NLLLoss as NLLLoss,
-    SmoothL1Loss as SmoothL1Loss,
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
 )
-from engine.nn.module import Module as Module
-from engine.nn.norm import (
-    BatchNorm1d as BatchNorm1d,
-    BatchNorm2d as BatchNorm2d,
-    GroupNorm as GroupNorm,
-    InstanceNorm2d as InstanceNorm2d,
-    LayerNorm as LayerNorm,
-    LocalResponseNorm as LocalResponseNorm,
-)
-from engine.nn.padding import (
-    CircularPad2d as CircularPad2d,
-    ConstantPad2d as ConstantPad2d,
-    ReflectionPad2d as ReflectionPad2d,
-    ReplicationPad2d as ReplicationPad2d,
-    ZeroPad2d as ZeroPad2d,
-)
-from engine.nn.parameter import Parameter as Parameter
-from engine.nn.pool import (
-    AdaptiveAvgPool2d as AdaptiveAvgPool2d,
-    AdaptiveMaxPool2d as AdaptiveMaxPool2d,
-    AvgPool2d as AvgPool2d,
-    MaxPool2d as MaxPool2d,
-)
-from engine.nn.shape import (
-    ChannelShuffle as ChannelShuffle,
-    Flatten as Flatten,
-    PixelShuffle as PixelShuffle,
-    PixelUnshuffle as PixelUnshuffle,
-    Unflatten as Unflatten,
-    Upsample as Upsample,
-)
+from engine.nn.module import Module
+from engine.nn.norm import BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm, LocalResponseNorm
+from engine.nn.padding import CircularPad2d, ConstantPad2d, ReflectionPad2d, ReplicationPad2d, ZeroPad2d
+from engine.nn.parameter import Parameter
+from engine.nn.pool import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from engine.nn.shape import ChannelShuffle, Flatten, PixelShuffle, PixelUnshuffle, Unflatten, Upsample
+
+__all__ = [
+    "functional",
+    "init",
+    "utils",
+    "Module",
+    "Parameter",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Identity",
+    "Linear",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "GroupNorm",
+    "InstanceNorm2d",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AvgPool2d",
+    "MaxPool2d",
+    "ELU",
+    "GELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "Dropout",
+    "Dropout2d",
+    "StochasticDepth",
+    "CircularPad2d",
+    "ConstantPad2d",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
+    "ZeroPad2d",
+    "ChannelShuffle",
+    "Flatten",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Unflatten",
+    "Upsample",
+    "ModuleDict",
+    "ModuleList",
+    "ParameterDict",
+    "ParameterList",
+    "Sequential",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "MSELoss",
+    "NLLLoss",
+    "SmoothL1Loss",
+]

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import engine
 from engine import functional as F
 from engine import init
 from engine.nn.module import Module
-from engine.tensor import Parameter, Tensor
+from engine.tensor import Parameter, Tensor, empty
 
 __all__ = [
     "ELU",
@@ -32,13 +31,6 @@ __all__ = [
     "Softsign",
     "Tanh",
 ]
-
-
-def _axis(dim: int | None, input: Tensor) -> int:
-    """The axis that PyTorch chooses when none is given."""
-    if dim is None:
-        return 0 if input.ndim in (0, 1, 3) else 1
-    return dim
 
 
 class ELU(Module):
@@ -125,9 +117,6 @@ class Hardsigmoid(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.hardsigmoid(input)
 
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
-
 
 class Hardswish(Module):
     """x min(max(x + 3, 0), 6) / 6.
@@ -152,9 +141,6 @@ class Hardswish(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardswish(input)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
 
 
 class Hardtanh(Module):
@@ -206,7 +192,8 @@ class LeakyReLU(Module):
         >>> engine.nn.LeakyReLU()(engine.zeros(2, 3)).shape
         (2, 3)
 
-    Follows torch.nn.LeakyReLU; Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", 2013.
+    Follows torch.nn.LeakyReLU; Maas, Hannun and Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic
+    Models", 2013.
     """
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
@@ -261,7 +248,7 @@ class LogSoftmax(Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.log_softmax(input, _axis(self.dim, input))
+        return F.log_softmax(input, self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -319,7 +306,7 @@ class PReLU(Module):
         super().__init__()
         self.num_parameters = num_parameters
         self.init = init
-        self.weight = Parameter(engine.empty(num_parameters))
+        self.weight = Parameter(empty(num_parameters))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -485,7 +472,7 @@ class Softmax(Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.softmax(input, _axis(self.dim, input))
+        return F.softmax(input, self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

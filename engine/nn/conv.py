@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import engine
 from engine import functional as F
 from engine import init
 from engine.nn.module import Module
-from engine.tensor import Parameter, Tensor
+from engine.nn.padding import wrap
+from engine.tensor import Parameter, Tensor, empty
 
 __all__ = ["Conv2d", "ConvTranspose2d"]
 
@@ -20,7 +20,7 @@ _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 def _pair(value: Any) -> tuple[Any, Any]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         values = tuple(value)
-        return (values[0], values[0]) if len(values) == 1 else values  # type: ignore[return-value]
+        return (values[0], values[0]) if len(values) == 1 else values
     return (value, value)
 
 
@@ -53,12 +53,14 @@ class _Conv2d(Module):
         if out_channels % groups != 0:
             raise ValueError(f"[{name}] out_channels must be divisible by groups, got {out_channels} and {groups}")
         if padding_mode not in _PADDING_MODES:
-            raise ValueError(f"[{name}] padding_mode must be one of {_PADDING_MODES}, got padding_mode={padding_mode!r}")
+            raise ValueError(
+                f"[{name}] padding_mode must be one of {_PADDING_MODES}, got padding_mode={padding_mode!r}"
+            )
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size: tuple[int, int] = _pair(kernel_size)
         self.stride: tuple[int, int] = _pair(stride)
-        self.padding: str | tuple[int, int] = padding if isinstance(padding, str) else _pair(padding)
+        self.padding: Any = padding if isinstance(padding, str) else _pair(padding)
         self.dilation: tuple[int, int] = _pair(dilation)
         self.transposed = transposed
         self.output_padding: tuple[int, int] = _pair(output_padding)
@@ -70,18 +72,20 @@ class _Conv2d(Module):
             raise ValueError(f"[{name}] stride must be positive, got {self.stride}")
         if any(d < 1 for d in self.dilation):
             raise ValueError(f"[{name}] dilation must be positive, got {self.dilation}")
-        if isinstance(self.padding, str):
-            if self.padding not in ("same", "valid"):
+        if isinstance(padding, str):
+            if transposed:
+                raise ValueError(f"[{name}] padding must be a number or a pair of numbers, got {padding!r}")
+            if padding not in ("same", "valid"):
                 raise ValueError(f"[{name}] Invalid padding string {padding!r}, should be one of 'same', 'valid'")
-            if self.padding == "same" and any(s != 1 for s in self.stride):
+            if padding == "same" and any(s != 1 for s in self.stride):
                 raise ValueError(f"[{name}] padding='same' is not supported for strided convolutions, use padding=int")
         if transposed:
             shape = (in_channels, out_channels // groups, *self.kernel_size)
         else:
             shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter(engine.empty(*shape))
+        self.weight = Parameter(empty(*shape))
         if bias:
-            self.bias = Parameter(engine.empty(out_channels))
+            self.bias = Parameter(empty(out_channels))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()
@@ -172,7 +176,9 @@ class Conv2d(_Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.padding_mode != "zeros":
-            input = F.pad(input, self._pads(), mode=self.padding_mode)
+            pads = self._pads()
+            circular = self.padding_mode == "circular"
+            input = wrap(input, pads) if circular else F.pad(input, pads, mode=self.padding_mode)
             return F.conv2d(input, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
         return F.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
@@ -180,7 +186,7 @@ class Conv2d(_Conv2d):
         """Pixels to add (left, right, top, bottom)."""
         if self.padding == "valid":
             return (0, 0, 0, 0)
-        if isinstance(self.padding, str):  # "same": the larger half goes right and below
+        if self.padding == "same":  #: the larger half goes right and below
             height, width = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size))
             return (width // 2, width - width // 2, height // 2, height - height // 2)
         height, width = self.padding
@@ -234,8 +240,6 @@ class ConvTranspose2d(_Conv2d):
     ) -> None:
         if padding_mode != "zeros":
             raise ValueError(f'[ConvTranspose2d] Only "zeros" padding mode is supported, got {padding_mode!r}')
-        if isinstance(padding, str):
-            raise ValueError(f"[ConvTranspose2d] padding must be a number or a pair of numbers, got {padding!r}")
         super().__init__(
             in_channels,
             out_channels,
@@ -263,7 +267,7 @@ class ConvTranspose2d(_Conv2d):
         for axis in range(2):
             smallest = (
                 (input.shape[axis - 2] - 1) * self.stride[axis]
-                - 2 * int(self.padding[axis])
+                - 2 * self.padding[axis]
                 + self.dilation[axis] * (self.kernel_size[axis] - 1)
                 + 1
             )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import engine
 from engine import functional as F
 from engine import init
 from engine.nn.module import Module
-from engine.tensor import Parameter, Tensor
+from engine.tensor import Parameter, Tensor, empty
 
 __all__ = ["Identity", "Linear"]
 
@@ -68,9 +67,9 @@ class Linear(Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = Parameter(engine.empty(out_features, in_features))
+        self.weight = Parameter(empty(out_features, in_features))
         if bias:
-            self.bias = Parameter(engine.empty(out_features))
+            self.bias = Parameter(empty(out_features))
         else:
             self.register_parameter("bias", None)
         self.reset_parameters()

@@ -19,6 +19,7 @@ __all__ = ["Module", "RemovableHandle", "IncompatibleKeys"]
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
 
+
 class IncompatibleKeys(NamedTuple):
     """What `load_state_dict` did not find and what it had no use for."""
 
@@ -90,7 +91,7 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Computes the output; every subclass defines it."""
-        raise NotImplementedError(f"Module [{type(self).__name__}] is missing the required \"forward\" function")
+        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._hooked:
@@ -126,6 +127,10 @@ class Module:
         def run_hooks(grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
             grad_output = seen.pop() if seen else ()
             wrapped = tuple(None if g is None else Tensor(g) for g in grad_input)
+            if has_input_gradient:  # then, as in PyTorch, inputs that no gradient reaches have zeros
+                wrapped = tuple(
+                    Tensor(B.full(t.shape, 0.0, "float32")) if g is None else g for g, t in zip(wrapped, inputs)
+                )
             for hook in hooks:
                 changed = hook(self, wrapped, grad_output)
                 if changed is not None:
@@ -174,13 +179,15 @@ class Module:
         elif name in own.get("_parameters", ()):
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as parameter '{name}' (engine.nn.Parameter or None expected)"
+                    f"cannot assign '{type(value).__name__}' as parameter '{name}' "
+                    "(engine.nn.Parameter or None expected)"
                 )
             own["_parameters"][name] = None
         elif name in own.get("_modules", ()):
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as child module '{name}' (engine.nn.Module or None expected)"
+                    f"cannot assign '{type(value).__name__}' as child module '{name}' "
+                    "(engine.nn.Module or None expected)"
                 )
             own["_modules"][name] = None
         elif name in own.get("_buffers", ()):
@@ -277,9 +284,9 @@ class Module:
         if not isinstance(name, str):
             raise TypeError(f"{kind} name should be a string. Got {type(name).__name__}")
         if "." in name:
-            raise KeyError(f"{kind} name can't contain \".\", got: {name}")
+            raise KeyError(f'{kind} name can\'t contain ".", got: {name}')
         if name == "":
-            raise KeyError(f"{kind} name can't be empty string \"\"")
+            raise KeyError(f'{kind} name can\'t be empty string ""')
 
     # ---- walking the tree
 
@@ -465,9 +472,7 @@ class Module:
         """
         return self._register(self._forward_pre_hooks, _ForwardHook(hook, with_kwargs), prepend)
 
-    def register_forward_hook(
-        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False
-    ) -> RemovableHandle:
+    def register_forward_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
         """Calls hook(module, args, output) after forward; what it returns, if not None, replaces the output.
 
         Args:
@@ -577,7 +582,7 @@ class Module:
                     source = _as_tensor(state_dict[key])
                 except (TypeError, ValueError) as error:
                     errors.append(
-                        f"While copying the parameter named \"{key}\", expected a Tensor or array, "
+                        f'While copying the parameter named "{key}", expected a Tensor or array, '
                         f"got {type(state_dict[key]).__name__}: {error}."
                     )
                     continue
@@ -597,9 +602,7 @@ class Module:
         if strict and missing:
             errors.insert(0, "Missing key(s) in state_dict: " + ", ".join(f'"{k}"' for k in missing) + ". ")
         if errors:
-            raise RuntimeError(
-                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors)
-            )
+            raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
         for target, source in copies:
             array = source.data
             B.copy_(target.data, array if array.dtype == target.data.dtype else B.cast(array, target.data.dtype))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import engine
 from engine import backend as B
 from engine import functional as F
 from engine import init
 from engine.nn.module import Module
-from engine.tensor import Parameter, Tensor
+from engine.tensor import Parameter, Tensor, empty, ones, tensor, zeros
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm2d", "LayerNorm", "LocalResponseNorm"]
 
@@ -36,12 +35,12 @@ class _RunningNorm(Module):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        self.register_parameter("weight", Parameter(engine.empty(num_features)) if affine else None)
-        self.register_parameter("bias", Parameter(engine.empty(num_features)) if affine else None)
+        self.register_parameter("weight", Parameter(empty(num_features)) if affine else None)
+        self.register_parameter("bias", Parameter(empty(num_features)) if affine else None)
         tracked = track_running_stats
-        self.register_buffer("running_mean", engine.zeros(num_features) if tracked else None)
-        self.register_buffer("running_var", engine.ones(num_features) if tracked else None)
-        self.register_buffer("num_batches_tracked", engine.tensor(0, dtype="int64") if tracked else None)
+        self.register_buffer("running_mean", zeros(num_features) if tracked else None)
+        self.register_buffer("running_var", ones(num_features) if tracked else None)
+        self.register_buffer("num_batches_tracked", tensor(0, dtype="int64") if tracked else None)
         self.reset_parameters()
 
     def reset_running_stats(self) -> None:
@@ -246,8 +245,8 @@ class LayerNorm(Module):
         self.normalized_shape = shape
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        self.register_parameter("weight", Parameter(engine.empty(*shape)) if elementwise_affine else None)
-        self.register_parameter("bias", Parameter(engine.empty(*shape)) if elementwise_affine and bias else None)
+        self.register_parameter("weight", Parameter(empty(*shape)) if elementwise_affine else None)
+        self.register_parameter("bias", Parameter(empty(*shape)) if elementwise_affine and bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -300,8 +299,8 @@ class GroupNorm(Module):
         self.num_channels = num_channels
         self.eps = eps
         self.affine = affine
-        self.register_parameter("weight", Parameter(engine.empty(num_channels)) if affine else None)
-        self.register_parameter("bias", Parameter(engine.empty(num_channels)) if affine else None)
+        self.register_parameter("weight", Parameter(empty(num_channels)) if affine else None)
+        self.register_parameter("bias", Parameter(empty(num_channels)) if affine else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

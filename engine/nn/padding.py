@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine import functional as F
 from engine.nn.module import Module
-from engine.tensor import Tensor
+from engine.tensor import Tensor, cat
 
 __all__ = ["CircularPad2d", "ConstantPad2d", "ReflectionPad2d", "ReplicationPad2d", "ZeroPad2d"]
 
@@ -134,4 +134,22 @@ class CircularPad2d(_Pad2d):
     Follows torch.nn.CircularPad2d.
     """
 
-    mode = "circular"
+    def forward(self, input: Tensor) -> Tensor:
+        return wrap(input, self.padding)
+
+
+def wrap(input: Tensor, pads: Sequence[int]) -> Tensor:
+    """Continues the last two axes periodically by (left, right, top, bottom) pixels."""
+    left, right, top, bottom = pads
+    for axis, before, after in ((-2, top, bottom), (-1, left, right)):
+        size = input.shape[axis]
+        if not (0 <= before <= size and 0 <= after <= size):
+            raise ValueError(
+                f"[pad] circular padding must be between 0 and the size of the axis, got {tuple(pads)} for an input of "
+                f"shape {tuple(input.shape)}"
+            )
+        parts = [input.narrow(axis, size - before, before), input, input.narrow(axis, 0, after)]
+        parts = [part for part in parts if part.shape[axis] > 0]
+        if len(parts) > 1:
+            input = cat(parts, axis)
+    return input

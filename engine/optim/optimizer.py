@@ -65,16 +65,19 @@ class Optimizer:
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         if isinstance(params, Tensor):
-            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, got Tensor")
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or dicts, got Tensor"
+            )
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, State] = {}
         self._batches: list[tuple[list[int], list[Batch]] | None] = []
+        self._stepped = False  # learning-rate schedulers warn when they go first
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
         if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]  # type: ignore[list-item]
+            groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(cast("dict[str, Any]", group))
 
@@ -145,6 +148,7 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        self._stepped = True
         for position, group in enumerate(self.param_groups):
             params = group["params"]
             indices: list[int] = []
@@ -197,9 +201,7 @@ class Optimizer:
     def _step_of(self, state: State) -> int:
         return int(state.get("step", 0))
 
-    def _update(
-        self, group: dict[str, Any], batch: Batch, params: list[B.Array], grads: list[B.Array]
-    ) -> None:
+    def _update(self, group: dict[str, Any], batch: Batch, params: list[B.Array], grads: list[B.Array]) -> None:
         raise NotImplementedError
 
     # ---- state

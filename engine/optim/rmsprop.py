@@ -12,9 +12,9 @@ __all__ = ["RMSprop"]
 
 
 class RMSprop(Optimizer):
-    """Divides the gradient by a running average of its size: v = alpha v + (1 - alpha) g^2, p -= lr g / (sqrt(v) + eps).
+    """Divides the gradient by a running average of its size: p -= lr g / (sqrt(v) + eps).
 
-    g includes weight_decay * p and l1 * sign(p).
+    v = alpha v + (1 - alpha) g^2; g includes weight_decay * p and l1 * sign(p).
 
     Args:
         params: tensors, or dictionaries of parameter groups.

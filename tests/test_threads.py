@@ -1,0 +1,290 @@
+"""Threads: they change how long a step takes and nothing else; none starts by itself; a fork survives them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from execution import ISAS, THREADS, running
+
+import engine
+from engine import nn
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def network() -> nn.Module:
+    """One of each kind of layer that splits work or draws random numbers."""
+    return nn.Sequential(
+        nn.Conv2d(3, 20, 3, padding=1),
+        nn.BatchNorm2d(20),
+        nn.ReLU(),
+        nn.Conv2d(20, 20, 3, stride=2, padding=1, groups=20),
+        nn.GroupNorm(4, 20),
+        nn.SiLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.2),
+        nn.Conv2d(20, 33, 1),
+        nn.Dropout2d(0.1),
+        nn.GELU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(33 * 16, 10),
+    )
+
+
+def ten_steps(optimizer: str) -> list[bytes]:
+    """Losses, outputs, gradients, parameters and running statistics of ten steps, as bytes."""
+    engine.manual_seed(1)
+    rng = np.random.default_rng(2)
+    model = network()
+    make = {"sgd": engine.optim.SGD, "adam": engine.optim.Adam}[optimizer]
+    step = make(model.parameters(), lr=0.05, **({"momentum": 0.9} if optimizer == "sgd" else {}))
+    found = []
+    for _ in range(10):
+        x = engine.tensor(rng.standard_normal((24, 3, 32, 32)).astype(np.float32))
+        target = engine.tensor(rng.integers(0, 10, 24))
+        output = model(x)
+        loss = engine.functional.cross_entropy(output, target)
+        step.zero_grad()
+        loss.backward()
+        found.append(output.detach().numpy().tobytes() + loss.detach().numpy().tobytes())
+        found.append(b"".join(p.grad.numpy().tobytes() for p in model.parameters()))
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        step.step()
+    found.append(b"".join(value.numpy().tobytes() for value in model.state_dict().values()))
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_ten_training_steps_are_bit_identical(optimizer: str) -> None:
+    for isa in ISAS:
+        seen = {}
+        for threads in THREADS:
+            with running(isa, threads):
+                seen[threads] = ten_steps(optimizer)
+        for threads in THREADS[1:]:
+            differ = [i for i, (a, b) in enumerate(zip(seen[1], seen[threads], strict=True)) if a != b]
+            assert not differ, f"{threads} threads differ from 1 first in result {differ[0]} on {isa}"
+
+
+def test_random_numbers_do_not_depend_on_threads_or_isa() -> None:
+    def draw() -> bytes:
+        engine.manual_seed(5)
+        ones = engine.ones(40, 31, 18, 18)
+        parts = [engine.rand(100001), engine.functional.dropout(ones, 0.3), engine.functional.dropout2d(ones, 0.3)]
+        return b"".join(part.numpy().tobytes() for part in parts)
+
+    seen = set()
+    for isa in ISAS:
+        for threads in THREADS:
+            with running(isa, threads):
+                seen.add(draw())
+    assert len(seen) == 1
+
+
+def run(script: str, timeout: float = 60, **env: str) -> str:
+    """The output of a script in a fresh interpreter."""
+    unset = {k: v for k, v in os.environ.items() if not k.startswith(("ENGINE_", "OMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**unset, "OPENBLAS_NUM_THREADS": "1", **env},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()
+
+
+def test_import_starts_no_thread() -> None:
+    count = run(
+        """
+        import os, numpy
+        before = len(os.listdir("/proc/self/task"))
+        import engine, engine.nn, engine.optim, engine.data
+        x = engine.ones(2, 2)
+        print(len(os.listdir("/proc/self/task")) - before)
+        """
+    )
+    assert count == "0"
+
+
+TRAIN = """
+import numpy as np
+import engine
+from engine import backend as B, nn
+
+def train(steps=3):
+    engine.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 49, 10))
+    optimizer = engine.optim.SGD(model.parameters(), lr=0.1)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        x = engine.tensor(rng.standard_normal((16, 3, 16, 16)).astype(np.float32))
+        loss = engine.functional.cross_entropy(model(x), engine.tensor(rng.integers(0, 10, 16)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+"""
+
+
+def test_a_forked_child_trains_after_its_parent() -> None:
+    """The OpenMP runtime does not survive a fork by itself; a child, its child and the parent all go on."""
+    script = """
+import os, signal, sys
+
+B.set_num_threads(2)
+first = train()
+
+def in_child(job):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            job()
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def same():
+    assert train() == first
+
+def grandchild():
+    same()
+    in_child(same)
+    same()
+
+in_child(same)
+in_child(grandchild)
+in_child(same)
+same()
+print("ok")
+"""
+    # Python 3.12 warns of a fork in a process with threads, which is the point here.
+    assert run("import warnings\nwarnings.simplefilter('ignore')\n" + TRAIN + script) == "ok"
+
+
+def test_many_forked_children_train_at_once() -> None:
+    script = """
+import os, signal
+B.set_num_threads(2)
+first = train()
+children = []
+for _ in range(4):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(40)
+        B.set_num_threads(2)
+        os._exit(0 if train() == first else 1)
+    children.append(pid)
+print([os.waitpid(pid, 0)[1] for pid in children])
+"""
+    assert run("import warnings\nwarnings.simplefilter('ignore')\n" + TRAIN + script) == "[0, 0, 0, 0]"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(method: str, tmp_path: Path) -> None:
+    script = tmp_path / "many.py"
+    script.write_text(
+        "import warnings\nwarnings.simplefilter('ignore')\n"
+        + TRAIN
+        + textwrap.dedent(
+            f"""
+            import multiprocessing
+
+            def work(_):
+                return train()
+
+            if __name__ == "__main__":
+                B.set_num_threads(2)
+                first = train()
+                with multiprocessing.get_context("{method}").Pool(2) as pool:
+                    results = pool.map_async(work, range(3)).get(timeout=60)
+                assert results == [first] * 3, (results, first)
+                print("ok")
+            """
+        )
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "ok"
+
+
+def test_python_threads_train_side_by_side() -> None:
+    """The GIL is released in the kernels: two Python threads at once, each with the result of one alone."""
+    script = """
+import threading
+B.set_num_threads(2)
+engine.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 196, 10))
+x = engine.tensor(np.random.default_rng(0).standard_normal((8, 3, 16, 16)).astype(np.float32))
+y = engine.tensor(np.arange(8))
+
+def gradients():
+    loss = engine.functional.cross_entropy(model(x), y)
+    weights = [p.detach().requires_grad_() for p in model.parameters()]
+    out = engine.functional.conv2d(x, weights[0], weights[1]).relu().flatten(1)
+    loss = engine.functional.cross_entropy(engine.functional.linear(out, weights[2], weights[3]), y)
+    loss.backward()
+    return b"".join(w.grad.numpy().tobytes() for w in weights)
+
+alone = gradients()
+results = []
+def work():
+    for _ in range(5):
+        results.append(gradients() == alone)
+workers = [threading.Thread(target=work) for _ in range(3)]
+for w in workers: w.start()
+for w in workers: w.join()
+print(results.count(True), results.count(False))
+"""
+    assert run(TRAIN + script) == "15 0"
+
+
+ASK = "import engine; from engine import backend as B; print(B.num_threads())"
+
+
+def test_number_of_threads_follows_environment_and_affinity() -> None:
+    cpus = len(os.sched_getaffinity(0))
+    assert 1 <= int(run(ASK)) <= cpus
+    assert run(ASK, OMP_NUM_THREADS="3") == "3"
+    assert run(ASK, ENGINE_NUM_THREADS="2", OMP_NUM_THREADS="3") == "2"
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    assert run(one + ASK) == "1"
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "many", "2,3", "99999999999999999999", "5000000"])
+def test_nonsense_in_the_environment_is_survived(value: str) -> None:
+    for name in ("ENGINE_NUM_THREADS", "OMP_NUM_THREADS"):
+        threads = int(run(ASK, **{name: value}))
+        assert 1 <= threads <= 4096, f"{name}={value} gives {threads} threads"
+
+
+def test_the_instruction_set_follows_the_environment() -> None:
+    ask = "from engine import backend as B; print(B.isa())"
+    for isa in ISAS:
+        assert run(ask, ENGINE_ISA=isa) == isa
+    assert run(ask) == ISAS[-1] or run(ask) in ISAS
+
+
+def test_an_unknown_instruction_set_in_the_environment_is_an_error_or_ignored_aloud() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import engine; from engine import backend as B; print(B.isa())"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "ENGINE_ISA": "sse9"},
+        check=False,
+    )
+    assert "sse9" in done.stderr, "ENGINE_ISA=sse9 was ignored without a word"
+    assert done.returncode in (0, 1)
