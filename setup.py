@@ -104,7 +104,7 @@ class BuildExt(build_ext):
 
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-Wl,-s"]
+        shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-Wl,--strip-debug"]
         objects = [str(obj) for _, obj in jobs]
         # Written beside the target and renamed: a process that has the old extension mapped must not see it change.
         fresh = target.with_name(target.name + ".new")

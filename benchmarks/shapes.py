@@ -73,10 +73,14 @@ class Layer:
         taps = self.kernel[0] * self.kernel[1] * (self.ic // self.groups)
         return 2 * batch * self.oh * self.ow * self.oc * taps
 
+    @property
+    def weights(self) -> int:
+        """Elements of the weight, without bias."""
+        return self.oc * (self.ic // self.groups) * self.kernel[0] * self.kernel[1] if self.has_weight else 0
+
     def bytes(self, batch: int = 1) -> int:
         """Bytes that a forward pass must move: input, weight and output once each, float32."""
-        weight = self.oc * (self.ic // self.groups) * self.kernel[0] * self.kernel[1] if self.has_weight else 0
-        return 4 * (batch * (self.ic * self.h * self.w + self.oc * self.oh * self.ow) + weight)
+        return 4 * (batch * (self.ic * self.h * self.w + self.oc * self.oh * self.ow) + self.weights)
 
     @property
     def shape_key(self) -> str:
@@ -175,11 +179,7 @@ def main() -> None:
             for layer in layers
             if layer.kernel == (3, 3) and layer.stride == (1, 1) and layer.groups == 1 and layer.kind == "conv"
         )
-        weights = sum(
-            layer.oc * (layer.ic // layer.groups) * layer.kernel[0] * layer.kernel[1]
-            for layer in layers
-            if layer.has_weight
-        )
+        weights = sum(layer.weights for layer in layers)
         print(
             f"{network:18}{len(layers):8}{len(distinct(layers)):8}{total / 1e9:9.3f}{plain / total:9.1%}{weights:13,}"
         )

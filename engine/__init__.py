@@ -3,14 +3,15 @@
 Tensors, layers and optimizers have PyTorch's names and semantics. What is heavy or rarely needed (data, train, io,
 models, ...) is imported at its first use.
 """
+# ruff: isort: skip_file
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine._version import __version__ as __version__
 from engine import functional as functional
 from engine import random as random
-from engine._version import __version__ as __version__
 from engine.autograd import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
@@ -18,15 +19,19 @@ from engine.autograd import (
     no_grad as no_grad,
     set_grad_enabled as set_grad_enabled,
 )
-from engine.backend import available_isas as available_isas
-from engine.backend import build_info as build_info
-from engine.backend import empty_cache as empty_cache
-from engine.backend import isa as isa
-from engine.backend import memory_stats as memory_stats
-from engine.backend import num_threads as get_num_threads
-from engine.backend import set_num_threads as set_num_threads
-from engine.functional import log_softmax as log_softmax
-from engine.functional import softmax as softmax
+from engine.backend import (
+    available_isas as available_isas,
+    build_info as build_info,
+    empty_cache as empty_cache,
+    isa as isa,
+    memory_stats as memory_stats,
+    num_threads as num_threads,
+    set_num_threads as set_num_threads,
+)
+from engine.functional import (
+    log_softmax as log_softmax,
+    softmax as softmax,
+)
 from engine.random import (
     get_rng_state as get_rng_state,
     initial_seed as initial_seed,
@@ -35,6 +40,7 @@ from engine.random import (
     set_rng_state as set_rng_state,
 )
 from engine.tensor import (
+    Parameter as Parameter,
     Tensor as Tensor,
     abs as abs,
     add as add,
@@ -133,17 +139,22 @@ from engine.tensor import (
     zeros as zeros,
     zeros_like as zeros_like,
 )
-from engine.tensor import Parameter as Parameter
-
-float = float32
-int = int32
-long = int64
-
 from engine import nn as nn
 from engine import optim as optim
 
 if TYPE_CHECKING:
-    from engine import callbacks, data, io, metrics, models, plots, train
+    from engine import (
+        callbacks as callbacks,
+        data as data,
+        io as io,
+        metrics as metrics,
+        models as models,
+        plots as plots,
+        train as train,
+    )
+
+get_num_threads = num_threads
+float, int, long = float32, int32, int64
 
 _LAZY = ("callbacks", "cli", "cuda", "data", "io", "metrics", "models", "plots", "train")
 

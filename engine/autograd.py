@@ -55,9 +55,7 @@ class Node:
         self.hooks: dict[int, Callable[[Array], Array]] | None = None
 
 
-def record(
-    data: Array, inputs: tuple[Tensor | None, ...], backward: Backward, alias: bool = False
-) -> Tensor:
+def record(data: Array, inputs: tuple[Tensor | None, ...], backward: Backward, alias: bool = False) -> Tensor:
     """Returns `data` as a tensor, with a node when gradients are recorded and some input wants one.
 
     Args:
@@ -105,7 +103,7 @@ def run(root: Node, grad: Array, retain_graph: bool) -> None:
             for edge, dx in zip(node.edges, backward(dy)):  # type: ignore[arg-type]
                 if edge is None or dx is None:
                     continue
-                if edge.__class__ is Node:
+                if isinstance(edge, Node):
                     if edge.grad is None:
                         edge.grad = dx
                         heappush(heap, (edge.order, edge))
@@ -121,7 +119,7 @@ def run(root: Node, grad: Array, retain_graph: bool) -> None:
             if not retain_graph:
                 node.backward, node.edges = None, []
         for leaf, dx in hooked.values():
-            for hook in tuple(leaf.hooks.values()):
+            for hook in tuple((leaf.hooks or {}).values()):
                 dx = hook(dx)
             accumulate(leaf, dx, True)
     finally:

@@ -4,6 +4,7 @@ Nothing above this list knows what computes, nothing below it knows what a layer
 `from engine import backend as B` and look the function up at the call (`B.conv2d(...)`), so a tracer or another device
 can stand in for it.
 """
+# ruff: isort: skip_file
 
 from __future__ import annotations
 
@@ -65,6 +66,8 @@ from engine._C import (
     matmul as matmul,
     max_pool2d as max_pool2d,
     max_pool2d_backward as max_pool2d_backward,
+    measure_peak as measure_peak,
+    measure_ping_pong as measure_ping_pong,
     memory_stats as memory_stats,
     normal as normal,
     num_threads as num_threads,
@@ -74,6 +77,7 @@ from engine._C import (
     prelu as prelu,
     prelu_backward as prelu_backward,
     reduce as reduce,
+    reset_peak as reset_peak,
     reshape as reshape,
     rmsprop_step as rmsprop_step,
     scale_ as scale_,

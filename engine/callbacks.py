@@ -243,7 +243,7 @@ class Progress(Callback):
                 unit="batch",
                 file=self.stream or sys.stdout,
                 leave=False,
-                bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} {postfix}",
+                bar_format="{desc} |{bar}| {n_fmt}/{total_fmt}{postfix}",
             )
 
     def after_batch(self, trainer: Trainer) -> None:

@@ -18,7 +18,6 @@ from engine.autograd import record
 from engine.backend import Array
 from engine.tensor import (
     Tensor,
-    axis_of,
     cat,
     chunk,
     concat,
@@ -105,18 +104,18 @@ def _pair(value: Any, name: str) -> tuple[int, int]:
     if value.__class__ is int:
         return value, value
     if value.__class__ is tuple and len(value) == 2:
-        return value  # type: ignore[no-any-return]
+        return value
     if not hasattr(value, "__index__"):
         values = tuple([v.__index__() for v in value])
         if len(values) == 1:
             return values[0], values[0]
         if len(values) == 2:
-            return values  # type: ignore[return-value]
+            return values
         raise ValueError(f"{name}: expected an int or a pair (height, width), got {value!r}")
     return value.__index__(), value.__index__()
 
 
-# --- convolution and linear --------------------------------------------------------------------------------------------
+# --- convolution and linear ----------------------------------------------------------------------------------------
 
 
 def conv2d(
@@ -148,6 +147,7 @@ def conv2d(
         ValueError: if shapes do not match, or padding="same" comes with a stride.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.conv2d(engine.ones(1, 3, 8, 8), engine.ones(4, 3, 3, 3), padding="same").shape
         (1, 4, 8, 8)
@@ -163,7 +163,7 @@ def conv2d(
     stride = _pair(stride, "[conv2d] stride")
     dilation = _pair(dilation, "[conv2d] dilation")
     if padding.__class__ is str:
-        pads = _named_padding(padding, w.shape, stride, dilation)  # type: ignore[arg-type]
+        pads = _named_padding(padding, w.shape, stride, dilation)
     else:
         ph, pw = _pair(padding, "[conv2d] padding")
         pads = (ph, ph, pw, pw)
@@ -231,6 +231,7 @@ def conv_transpose2d(
         ValueError: if shapes do not match or the output would be empty.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.conv_transpose2d(engine.ones(1, 2, 4, 4), engine.ones(2, 3, 2, 2), stride=2).shape
         (1, 3, 8, 8)
@@ -242,9 +243,7 @@ def conv_transpose2d(
     x, w = input.data, weight.data
     x_shape, w_shape = x.shape, w.shape
     if len(x_shape) == 3:
-        result = conv_transpose2d(
-            input.unsqueeze(0), weight, bias, stride, padding, output_padding, groups, dilation
-        )
+        result = conv_transpose2d(input.unsqueeze(0), weight, bias, stride, padding, output_padding, groups, dilation)
         return result.squeeze(0)
     if len(x_shape) != 4 or len(w_shape) != 4:
         raise ValueError(
@@ -257,8 +256,8 @@ def conv_transpose2d(
     dilations = _pair(dilation, "[conv_transpose2d] dilation")
     if x_shape[1] != w_shape[0]:
         raise ValueError(
-            f"[conv_transpose2d] expected {w_shape[0]} input channels for weight of shape {w_shape}, got input of shape "
-            f"{x_shape}: set in_channels={x_shape[1]} or check the layer before"
+            f"[conv_transpose2d] expected {w_shape[0]} input channels for weight of shape {w_shape}, "
+            f"got input of shape {x_shape}: set in_channels={x_shape[1]} or check the layer before"
         )
     if groups < 1 or w_shape[0] % groups:
         raise ValueError(f"[conv_transpose2d] expected groups that divide {w_shape[0]} input channels, got {groups}")
@@ -277,9 +276,18 @@ def conv_transpose2d(
             f"[conv_transpose2d] expected an output of at least 1 x 1, got {height} x {width} for input {x_shape}, "
             f"weight {w_shape}, padding={padding}: reduce padding"
         )
-    y_shape = (x_shape[0], w_shape[1] * groups, height, width)
-    pads = (padding[0], padding[0], padding[1], padding[1])
+    # Less output_padding than stride is the remainder that a convolution's size formula drops. More than that takes
+    # back padding at the end, and beyond the padding it adds a rim that no filter reaches.
+    end, rim = list(padding), [0, 0]
+    for axis in range(2):
+        if extra[axis] >= strides[axis]:
+            end[axis] = max(padding[axis] - extra[axis], 0)
+            rim[axis] = max(extra[axis] - padding[axis], 0)
+    y_shape = (x_shape[0], w_shape[1] * groups, height - rim[0], width - rim[1])
+    pads = (padding[0], end[0], padding[1], end[1])
     y = B.conv2d_backward_data(x, w, y_shape, strides, pads, dilations, groups)
+    if any(rim):
+        y = B.pad(y, (0, rim[1], 0, rim[0]), "constant", 0.0)
     if bias is not None:
         if bias.data.shape != (y_shape[1],):
             raise ValueError(f"[conv_transpose2d] expected a bias of shape {(y_shape[1],)}, got {bias.data.shape}")
@@ -292,12 +300,14 @@ def conv_transpose2d(
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         dx = dw = db = None
+        if wants_b:
+            db = B.reduce("sum", dy, (0, 2, 3), False)
+        if any(rim):
+            dy = B.slice(dy, (0, 0, 0, 0), y_shape, (1, 1, 1, 1))
         if saved_w is not None:
             dx = B.conv2d(dy, saved_w, None, strides, pads, dilations, groups)
         if saved_x is not None:  # the roles of image and gradient are exchanged
             dw, _ = B.conv2d_backward_weight(saved_x, dy, w_shape, strides, pads, dilations, groups, False)
-        if wants_b:
-            db = B.reduce("sum", dy, (0, 2, 3), False)
         return dx, dw, db
 
     return record(y, (input, weight, bias), backward)
@@ -318,6 +328,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         ValueError: if the numbers of features do not match.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.linear(engine.ones(2, 3), engine.ones(4, 3)).shape
         (2, 4)
@@ -349,7 +360,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return record(y, (input, weight, bias), backward)
 
 
-# --- pooling -----------------------------------------------------------------------------------------------------------
+# --- pooling -------------------------------------------------------------------------------------------------------
 
 
 def max_pool2d(
@@ -379,6 +390,7 @@ def max_pool2d(
         ValueError: if no window fits.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.max_pool2d(engine.arange(16).float().reshape(1, 1, 4, 4), 2).flatten()
         tensor([ 5.,  7., 13., 15.])
@@ -394,15 +406,10 @@ def max_pool2d(
         return tuple([t.squeeze(0) for t in batch]) if return_indices else batch.squeeze(0)
     kernel = _pair(kernel_size, "[max_pool2d] kernel_size")
     strides = kernel if stride is None or stride == [] else _pair(stride, "[max_pool2d] stride")
-    y, indices = B.max_pool2d(
-        x,
-        kernel,
-        strides,
-        _pair(padding, "[max_pool2d] padding"),
-        _pair(dilation, "[max_pool2d] dilation"),
-        ceil_mode,
-    )
-    if not (input.requires_grad and _grad_mode.enabled):
+    pads, dilations = _pair(padding, "[max_pool2d] padding"), _pair(dilation, "[max_pool2d] dilation")
+    wants_x = input.requires_grad and _grad_mode.enabled
+    y, indices = B.max_pool2d(x, kernel, strides, pads, dilations, ceil_mode, wants_x or return_indices)
+    if not wants_x or indices is None:
         output = Tensor(y)
     else:
 
@@ -410,7 +417,7 @@ def max_pool2d(
             return (B.max_pool2d_backward(dy, indices, shape),)
 
         output = record(y, (input,), backward)
-    return (output, Tensor(B.cast(indices, "int64"))) if return_indices else output
+    return (output, Tensor(B.cast(indices, "int64"))) if indices is not None and return_indices else output
 
 
 def avg_pool2d(
@@ -440,6 +447,7 @@ def avg_pool2d(
         ValueError: if no window fits, or divisor_override is zero.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.avg_pool2d(engine.arange(16).float().reshape(1, 1, 4, 4), 2).flatten()
         tensor([ 2.5,  4.5, 10.5, 12.5])
@@ -494,6 +502,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
         ValueError: if the output size is not positive.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.adaptive_avg_pool2d(engine.ones(1, 2, 7, 5), (1, None)).shape
         (1, 2, 1, 5)
@@ -531,6 +540,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
         ValueError: if the output size is not positive.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.adaptive_max_pool2d(engine.arange(16).float().reshape(1, 1, 4, 4), 1).item()
         15.0
@@ -544,16 +554,22 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
     if len(shape) == 3:
         batch = adaptive_max_pool2d(input.unsqueeze(0), output_size, return_indices)
         return tuple([t.squeeze(0) for t in batch]) if return_indices else batch.squeeze(0)
-    y, indices = B.adaptive_max_pool2d(x, _output_size(output_size, shape, "adaptive_max_pool2d"))
+    wants_x = input.requires_grad and _grad_mode.enabled
+    size = _output_size(output_size, shape, "adaptive_max_pool2d")
+    y, indices = B.adaptive_max_pool2d(x, size, wants_x or return_indices)
 
-    def backward(dy: Array) -> tuple[Array]:
-        return (B.max_pool2d_backward(dy, indices, shape),)
+    if not wants_x or indices is None:
+        output = Tensor(y)
+    else:
 
-    output = record(y, (input,), backward)
-    return (output, Tensor(B.cast(indices, "int64"))) if return_indices else output
+        def backward(dy: Array) -> tuple[Array]:
+            return (B.max_pool2d_backward(dy, indices, shape),)
+
+        output = record(y, (input,), backward)
+    return (output, Tensor(B.cast(indices, "int64"))) if indices is not None and return_indices else output
 
 
-# --- normalization -----------------------------------------------------------------------------------------------------
+# --- normalization -------------------------------------------------------------------------------------------------
 
 
 def _data(x: Tensor | None) -> Array | None:
@@ -593,6 +609,7 @@ def batch_norm(
         ValueError: when training on one value per channel.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.batch_norm(engine.tensor([[1.0], [3.0]]), None, None, training=True).flatten()
         tensor([-1.,  1.])
@@ -654,6 +671,7 @@ def instance_norm(
         ValueError: for one value per channel.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.instance_norm(engine.tensor([[[1.0, 3.0]]]))
         tensor([[[-1.,  1.]]])
@@ -699,6 +717,7 @@ def layer_norm(
         ValueError: if the input does not end in normalized_shape.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.layer_norm(engine.tensor([[1.0, 3.0]]), (2,))
         tensor([[-1.,  1.]])
@@ -749,6 +768,7 @@ def group_norm(
         ValueError: if the groups do not divide the channels.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.group_norm(engine.ones(2, 4, 3, 3), 2).shape
         (2, 4, 3, 3)
@@ -768,9 +788,7 @@ def group_norm(
     return record(y, (input, weight, bias), backward)
 
 
-def local_response_norm(
-    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Tensor:
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
     """Divides by (k + alpha * mean of the squares of `size` neighbouring channels) ** beta.
 
     Args:
@@ -787,6 +805,7 @@ def local_response_norm(
         ValueError: for another rank or a size below 1.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.local_response_norm(engine.ones(1, 8, 2, 2), 5).shape
         (1, 8, 2, 2)
@@ -817,6 +836,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
         input of any shape; output as input.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.normalize(engine.tensor([[3.0, 4.0]]))
         tensor([[0.6, 0.8]])
@@ -826,7 +846,7 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
     return input / input.norm(p, dim, True).clamp(min=eps)
 
 
-# --- activations -------------------------------------------------------------------------------------------------------
+# --- activations ---------------------------------------------------------------------------------------------------
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -837,13 +857,14 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.relu(engine.tensor([-1.0, 2.0]))
         tensor([0., 2.])
 
     Reference: torch.nn.functional.relu.
     """
-    return input.relu()
+    return elementwise(input, "relu")
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -854,6 +875,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.relu6(engine.tensor([-1.0, 2.0, 8.0]))
         tensor([0., 2., 6.])
@@ -872,6 +894,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.leaky_relu(engine.tensor([-1.0, 2.0]), 0.5)
         tensor([-0.5,  2. ])
@@ -895,6 +918,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         ValueError: if there are neither one nor C slopes.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.prelu(engine.tensor([-1.0, 2.0]), engine.tensor([0.25]))
         tensor([-0.25,  2.  ])
@@ -918,6 +942,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.elu(engine.tensor([0.0, 2.0]))
         tensor([0., 2.])
@@ -935,6 +960,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.selu(engine.tensor([0.0, 1.0]))
         tensor([0.    , 1.0507])
@@ -955,6 +981,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
         ValueError: for another approximation.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.gelu(engine.tensor([0.0, 1.0]))
         tensor([0.    , 0.8413])
@@ -974,6 +1001,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.silu(engine.tensor([0.0, 1.0]))
         tensor([0.    , 0.7311])
@@ -991,6 +1019,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.mish(engine.tensor([0.0, 1.0]))
         tensor([0.    , 0.8651])
@@ -1007,13 +1036,14 @@ def sigmoid(input: Tensor) -> Tensor:
         input: any shape.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.sigmoid(engine.tensor([0.0]))
         tensor([0.5])
 
     Reference: torch.nn.functional.sigmoid.
     """
-    return input.sigmoid()
+    return elementwise(input, "sigmoid")
 
 
 def tanh(input: Tensor) -> Tensor:
@@ -1023,13 +1053,14 @@ def tanh(input: Tensor) -> Tensor:
         input: any shape.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.tanh(engine.tensor([0.0]))
         tensor([0.])
 
     Reference: torch.nn.functional.tanh.
     """
-    return input.tanh()
+    return elementwise(input, "tanh")
 
 
 def logsigmoid(input: Tensor) -> Tensor:
@@ -1039,6 +1070,7 @@ def logsigmoid(input: Tensor) -> Tensor:
         input: any shape.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.logsigmoid(engine.tensor([-100.0]))
         tensor([-100.])
@@ -1057,6 +1089,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
         threshold: where beta * x is larger, the result is x.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.softplus(engine.tensor([0.0, 30.0]))
         tensor([ 0.6931, 30.    ])
@@ -1073,6 +1106,7 @@ def softsign(input: Tensor) -> Tensor:
         input: any shape.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.softsign(engine.tensor([1.0]))
         tensor([0.5])
@@ -1095,6 +1129,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
         ValueError: if min_val is larger than max_val.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.hardtanh(engine.tensor([-2.0, 0.5]))
         tensor([-1. ,  0.5])
@@ -1114,6 +1149,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.hardswish(engine.tensor([-3.0, 3.0]))
         tensor([-0.,  3.])
@@ -1131,6 +1167,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
         inplace: accepted, without effect.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.hardsigmoid(engine.tensor([-3.0, 0.0]))
         tensor([0. , 0.5])
@@ -1153,6 +1190,7 @@ def softmax(input: Tensor, dim: int | None = None) -> Tensor:
         dim: dimension whose values add up to 1; by default 0 for one or three dimensions, else 1.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.softmax(engine.tensor([[1.0, 1.0]]), dim=1)
         tensor([[0.5, 0.5]])
@@ -1170,6 +1208,7 @@ def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
         dim: dimension whose probabilities add up to 1; by default 0 for one or three dimensions, else 1.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.log_softmax(engine.tensor([[1.0, 1.0]]), dim=1)
         tensor([[-0.6931, -0.6931]])
@@ -1179,7 +1218,7 @@ def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
     return input.log_softmax(_softmax_dim(dim, input.data.ndim))
 
 
-# --- dropout -----------------------------------------------------------------------------------------------------------
+# --- dropout -------------------------------------------------------------------------------------------------------
 
 
 def _drop(input: Tensor, p: float, kind: str, name: str) -> Tensor:
@@ -1213,6 +1252,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         ValueError: if p is not a probability.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.dropout(engine.ones(2), training=False)
         tensor([1., 1.])
@@ -1238,6 +1278,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
         ValueError: if p is not a probability.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.dropout2d(engine.ones(1, 2, 3, 3), training=False).sum().item()
         18.0
@@ -1262,6 +1303,7 @@ def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) 
         ValueError: if p is not a probability or the mode is another.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.stochastic_depth(engine.ones(2), 0.2, "row", training=False)
         tensor([1., 1.])
@@ -1279,7 +1321,7 @@ def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) 
     return _drop(input, p, "row", "stochastic_depth")
 
 
-# --- losses ------------------------------------------------------------------------------------------------------------
+# --- losses --------------------------------------------------------------------------------------------------------
 
 
 def _reduce(loss: Tensor, reduction: str, name: str) -> Tensor:
@@ -1312,6 +1354,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         ValueError: if shapes differ.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.mse_loss(engine.tensor([1.0, 3.0]), engine.tensor([1.0, 1.0])).item()
         2.0
@@ -1334,6 +1377,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         ValueError: if shapes differ.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.l1_loss(engine.tensor([1.0, 3.0]), engine.tensor([1.0, 1.0])).item()
         1.0
@@ -1357,6 +1401,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
         ValueError: if shapes differ or delta is not positive.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.huber_loss(engine.tensor([0.0, 3.0]), engine.tensor([1.0, 0.0]), reduction="none")
         tensor([0.5, 2.5])
@@ -1367,9 +1412,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     if delta <= 0:
         raise ValueError(f"[huber_loss] expected delta > 0, got {delta}")
     error = (input - target).abs()
-    return _reduce(
-        where(error <= delta, error.square() * 0.5, (error - 0.5 * delta) * delta), reduction, "huber_loss"
-    )
+    return _reduce(where(error <= delta, error.square() * 0.5, (error - 0.5 * delta) * delta), reduction, "huber_loss")
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
@@ -1385,6 +1428,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
         ValueError: if shapes differ or beta is negative.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.smooth_l1_loss(engine.tensor([0.0, 3.0]), engine.tensor([1.0, 0.0]), reduction="none")
         tensor([0.5, 2.5])
@@ -1397,9 +1441,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     error = (input - target).abs()
     if beta == 0:
         return _reduce(error, reduction, "smooth_l1_loss")
-    return _reduce(
-        where(error < beta, error.square() * (0.5 / beta), error - 0.5 * beta), reduction, "smooth_l1_loss"
-    )
+    return _reduce(where(error < beta, error.square() * (0.5 / beta), error - 0.5 * beta), reduction, "smooth_l1_loss")
 
 
 def _class_target(input: Tensor, target: Tensor, name: str) -> Array:
@@ -1451,6 +1493,7 @@ def cross_entropy(
         IndexError: if a class index is out of range.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.cross_entropy(engine.zeros(3, 4), engine.tensor([0, 1, 3]))
         tensor(1.3863)
@@ -1487,9 +1530,7 @@ def cross_entropy(
         return Tensor(loss_)
 
     def backward(dy: Array) -> tuple[Array]:
-        return (
-            B.cross_entropy_backward(dy, log_probs, labels, w, ignore_index, label_smoothing, reduction, total),
-        )
+        return (B.cross_entropy_backward(dy, log_probs, labels, w, ignore_index, label_smoothing, reduction, total),)
 
     return record(loss_, (input,), backward)
 
@@ -1545,6 +1586,7 @@ def nll_loss(
         IndexError: if a class index is out of range.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.nll_loss(engine.tensor([[-1.0, -2.0]]), engine.tensor([1])).item()
         2.0
@@ -1559,9 +1601,7 @@ def nll_loss(
     if valid.data.size:
         low, high = valid.min().item(), valid.max().item()
         if low < 0 or high >= shape[axis]:
-            raise IndexError(
-                f"[nll_loss] expected class indices in [0, {shape[axis]}), got {low if low < 0 else high}"
-            )
+            raise IndexError(f"[nll_loss] expected class indices in [0, {shape[axis]}), got {low if low < 0 else high}")
     picked = input.gather(axis, valid.unsqueeze(axis)).squeeze(axis)
     if weight is None:
         scale = counts.float()
@@ -1590,6 +1630,7 @@ def binary_cross_entropy(
         ValueError: if shapes differ or a probability lies outside [0, 1].
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.binary_cross_entropy(engine.tensor([0.5]), engine.tensor([1.0]))
         tensor(0.6931)
@@ -1642,6 +1683,7 @@ def binary_cross_entropy_with_logits(
         ValueError: if shapes differ.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.binary_cross_entropy_with_logits(engine.tensor([0.0]), engine.tensor([1.0]))
         tensor(0.6931)
@@ -1671,6 +1713,7 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
         ValueError: if shapes differ.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.kl_div(engine.tensor([[0.0]]), engine.tensor([[1.0]]), reduction="batchmean").item()
         0.0
@@ -1704,6 +1747,7 @@ def sigmoid_focal_loss(
         ValueError: if shapes differ or alpha is larger than 1.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.sigmoid_focal_loss(engine.tensor([0.0]), engine.tensor([1.0]))
         tensor([0.0433])
@@ -1722,7 +1766,7 @@ def sigmoid_focal_loss(
     return _reduce(loss, reduction, "sigmoid_focal_loss")
 
 
-# --- images ------------------------------------------------------------------------------------------------------------
+# --- images --------------------------------------------------------------------------------------------------------
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -1739,6 +1783,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         ValueError: if more is reflected than there is, or the mode is unknown.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.pad(engine.ones(1, 2), (1, 0))
         tensor([[0., 1., 1.]])
@@ -1768,7 +1813,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         before, after = pads[i : i + 2] if i < len(pads) else (0, 0)
         out[axis] = n + before + after
         if out[axis] < 0:
-            raise ValueError(f"[pad] expected sizes >= 0, got {out[axis]} for dimension {axis} of {shape} with padding {pads}")
+            raise ValueError(
+                f"[pad] expected sizes >= 0, got {out[axis]} for dimension {axis} of {shape} with padding {pads}"
+            )
         inner.append((max(-before, 0), max(n - max(-after, 0), max(-before, 0))))
         outer.append((max(before, 0), max(before, 0) + inner[-1][1] - inner[-1][0]))
     steps = (1,) * len(shape)
@@ -1795,6 +1842,9 @@ def _pad_image(input: Tensor, pads: tuple[int, ...], mode: str, value: float = 0
             f"[pad] mode {mode!r} expected (left, right) or (left, right, top, bottom) for input (N, C, H, W) or "
             f"(C, H, W), got {pads} for shape {shape}"
         )
+    if mode != "constant" and min(pads) < 0:  # add first, then cut off
+        grown = _pad_image(input, tuple([max(p, 0) for p in pads]), mode)
+        return _pad_image(grown, tuple([min(p, 0) for p in pads]), "constant")
     y = B.pad(x, pads, mode, value)
 
     def backward(dy: Array) -> tuple[Array]:
@@ -1831,6 +1881,7 @@ def interpolate(
         ValueError: for another rank, an unknown mode, neither or both of size and scale_factor.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.interpolate(engine.ones(1, 3, 4, 4), scale_factor=2, mode="bilinear").shape
         (1, 3, 8, 8)
@@ -1842,42 +1893,46 @@ def interpolate(
     x = input.data
     shape = x.shape
     if len(shape) != 4:
-        raise ValueError(f"[interpolate] expected input (N, C, H, W), got shape {shape}: use unsqueeze(0) for one image")
+        raise ValueError(
+            f"[interpolate] expected input (N, C, H, W), got shape {shape}: use unsqueeze(0) for one image"
+        )
     if mode not in ("nearest", "nearest-exact", "bilinear", "bicubic", "area"):
         raise ValueError(
             f'[interpolate] expected mode "nearest", "nearest-exact", "bilinear", "bicubic" or "area", got {mode!r}'
         )
     smooth = mode in ("bilinear", "bicubic")
     if align_corners is not None and not smooth:
-        raise ValueError(f"[interpolate] expected align_corners only with modes bilinear and bicubic, got mode={mode!r}")
+        raise ValueError(
+            f"[interpolate] expected align_corners only with modes bilinear and bicubic, got mode={mode!r}"
+        )
     if antialias and not smooth:
         raise ValueError(f"[interpolate] expected antialias only with modes bilinear and bicubic, got mode={mode!r}")
     if (size is None) == (scale_factor is None):
         raise ValueError("[interpolate] expected exactly one of size and scale_factor")
-    scales = (0.0, 0.0)
+    scales: tuple[float, ...] = (0.0, 0.0)
     if size is not None:
         if recompute_scale_factor:
             raise ValueError("[interpolate] expected recompute_scale_factor only with scale_factor, got size")
         height, width = _pair(size, "[interpolate] size")
     else:
         one = isinstance(scale_factor, (int, float))
-        scales = (float(scale_factor),) * 2 if one else tuple([float(s) for s in scale_factor])
+        scales = (float(scale_factor),) * 2 if one else tuple(float(s) for s in scale_factor)
         if len(scales) != 2 or not all(0 < s < math.inf for s in scales):
             raise ValueError(f"[interpolate] expected one or two positive scale factors, got {scale_factor!r}")
         height, width = (math.floor(n * s) for n, s in zip(shape[2:], scales))
         if recompute_scale_factor:
             scales = (0.0, 0.0)
     if height < 1 or width < 1:
-        raise ValueError(f"[interpolate] expected an output of at least 1 x 1, got {height} x {width} for input of shape {shape}")
+        raise ValueError(
+            f"[interpolate] expected an output of at least 1 x 1, got {height} x {width} for input of shape {shape}"
+        )
     if mode == "area":
         return adaptive_avg_pool2d(input, (height, width))
     corners = bool(align_corners)
     y = B.interpolate(x, height, width, mode, corners, antialias, scales[0], scales[1])
 
     def backward(dy: Array) -> tuple[Array]:
-        return (
-            B.interpolate_backward(dy, shape, mode, corners, antialias, scales[0], scales[1]),
-        )
+        return (B.interpolate_backward(dy, shape, mode, corners, antialias, scales[0], scales[1]),)
 
     return record(y, (input,), backward)
 
@@ -1896,6 +1951,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
         ValueError: if the channels are not a multiple of r * r.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.pixel_shuffle(engine.ones(1, 8, 2, 2), 2).shape
         (1, 2, 4, 4)
@@ -1926,6 +1982,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
         ValueError: if height or width are not a multiple of r.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.pixel_unshuffle(engine.ones(1, 2, 4, 4), 2).shape
         (1, 8, 2, 2)
@@ -1956,6 +2013,7 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         ValueError: if the groups do not divide the channels.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.channel_shuffle(engine.arange(4).float().reshape(1, 4, 1, 1), 2).flatten()
         tensor([0., 2., 1., 3.])
@@ -1964,7 +2022,9 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """
     shape = input.shape
     if len(shape) < 3 or groups < 1 or shape[1] % groups:
-        raise ValueError(f"[channel_shuffle] expected groups that divide the channels, got groups={groups} for shape {shape}")
+        raise ValueError(
+            f"[channel_shuffle] expected groups that divide the channels, got groups={groups} for shape {shape}"
+        )
     split_ = input.reshape(shape[0], groups, shape[1] // groups, math.prod(shape[2:]))
     return split_.transpose(1, 2).reshape(shape)
 
@@ -1983,6 +2043,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
         ValueError: if an index is negative or too large.
 
     Example:
+        >>> import engine
         >>> import engine.nn.functional as F
         >>> F.one_hot(engine.tensor([0, 2]), 3)
         tensor([[1, 0, 0],

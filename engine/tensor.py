@@ -920,7 +920,9 @@ class Tensor:
                 "put the update into no_grad()"
             )
         if _wants_grad(other):
-            raise RuntimeError(f"[{name}] the gradient of the operand would be lost: use the form that returns a tensor")
+            raise RuntimeError(
+                f"[{name}] the gradient of the operand would be lost: use the form that returns a tensor"
+            )
 
     def _update(self, name: str, op: str, other: Any) -> Tensor:
         self._in_place(name, other)
@@ -953,7 +955,7 @@ class Tensor:
         return self._update("div_", "div", other)
 
     def _augment(self, other: Any, in_place: Callable[[Any], Tensor], op: Callable[[Any, Any], Tensor]) -> Tensor:
-        # x += y on a recorded x makes a new tensor: the value and the gradient are PyTorch's, only x's memory is not shared
+        # x += y on a recorded x makes a new tensor: value and gradient are PyTorch's, only x's memory is not shared
         if mode.enabled and (self.node is not None or not self.requires_grad and _wants_grad(other)):
             return op(self, other)
         return in_place(other)
@@ -1043,9 +1045,9 @@ class Tensor:
             return
         # through the elements' numbers: rare, so simple rather than fast
         numbers = _arange_like(self.data.shape)[index]
-        source = (value if isinstance(value, Tensor) else tensor(value)).to(self.data.dtype).expand(numbers.shape)
+        values = (value if isinstance(value, Tensor) else tensor(value)).to(self.data.dtype).expand(numbers.shape)
         flat = B.to_numpy(B.copy(B.reshape(self.data, (self.data.size,))))
-        flat[B.to_numpy(numbers.data)] = B.to_numpy(source.data)
+        flat[B.to_numpy(numbers.data)] = B.to_numpy(values.data)
         B.copy_(self.data, B.reshape(B.from_numpy(flat), self.data.shape))
 
     def select(self, dim: builtins.int, index: builtins.int) -> Tensor:
@@ -1223,7 +1225,7 @@ class Tensor:
 
     def _spread(
         self,
-        dim: Dim,
+        dim: Any,
         unbiased: builtins.bool,
         correction: Scalar | None,
         keepdim: builtins.bool,
@@ -1367,7 +1369,13 @@ class Tensor:
     view_as = reshape_as
 
     def flatten(self, start_dim: builtins.int = 0, end_dim: builtins.int = -1) -> Tensor:
-        """Merges the dimensions from `start_dim` to `end_dim` into one."""
+        """Merges the dimensions from `start_dim` to `end_dim` into one.
+
+        Example:
+            >>> import engine
+            >>> engine.zeros(2, 3, 4).flatten(1).shape
+            (2, 12)
+        """
         x = self.data
         old = x.shape
         ndim = len(old)
@@ -1493,7 +1501,13 @@ class Tensor:
         return result.clone() if result is self else result
 
     def split(self, split_size: Any, dim: builtins.int = 0) -> tuple[Tensor, ...]:
-        """Views of consecutive parts along `dim`, of one size (the last may be smaller) or of the sizes given."""
+        """Views of consecutive parts along `dim`, of one size (the last may be smaller) or of the sizes given.
+
+        Example:
+            >>> import engine
+            >>> engine.arange(5).split(2)
+            (tensor([0, 1]), tensor([2, 3]), tensor([4]))
+        """
         shape = self.data.shape
         axis = axis_of(dim, len(shape), "split")
         total = shape[axis]
@@ -1508,14 +1522,26 @@ class Tensor:
         return _parts(self, axis, sizes)
 
     def chunk(self, chunks: builtins.int, dim: builtins.int = 0) -> tuple[Tensor, ...]:
-        """At most `chunks` views of equal parts along `dim`, the last of which may be smaller."""
+        """At most `chunks` views of equal parts along `dim`, the last of which may be smaller.
+
+        Example:
+            >>> import engine
+            >>> engine.arange(5).chunk(2)
+            (tensor([0, 1, 2]), tensor([3, 4]))
+        """
         if chunks <= 0:
             raise ValueError(f"[chunk] expected chunks > 0, got {chunks}")
         total = self.data.shape[axis_of(dim, self.data.ndim, "chunk")]
         return self.split(builtins.max(1, -(-total // chunks)), dim)
 
     def unbind(self, dim: builtins.int = 0) -> tuple[Tensor, ...]:
-        """The slices along `dim`, without that dimension."""
+        """The slices along `dim`, without that dimension.
+
+        Example:
+            >>> import engine
+            >>> engine.tensor([[1, 2], [3, 4]]).unbind()
+            (tensor([1, 2]), tensor([3, 4]))
+        """
         shape = self.data.shape
         axis = axis_of(dim, len(shape), "unbind")
         rest = shape[:axis] + shape[axis + 1 :]
@@ -1582,7 +1608,7 @@ def _prints_plainly(array: np.ndarray[Any, Any]) -> builtins.bool:
     return high < 1e8 and low >= 1e-4 and high / low < 1000 * 1000
 
 
-# --- elementwise -------------------------------------------------------------------------------------------------------
+# --- elementwise ---------------------------------------------------------------------------------------------------
 
 
 def elementwise(x: Tensor, op: str, p0: builtins.float = 0.0, p1: builtins.float = 0.0) -> Tensor:
@@ -1922,7 +1948,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return record(y, (input, other), backward)
 
 
-# --- joining and indexing ----------------------------------------------------------------------------------------------
+# --- joining and indexing ------------------------------------------------------------------------------------------
 
 
 def cat(tensors: Sequence[Tensor], dim: builtins.int = 0) -> Tensor:
@@ -1948,7 +1974,7 @@ def cat(tensors: Sequence[Tensor], dim: builtins.int = 0) -> Tensor:
             kind = kind if _RANK[kind] > _RANK[a.dtype] else a.dtype
     axis = axis_of(dim, arrays[0].ndim, "cat")
     y = B.concat([_to_dtype(a, kind) for a in arrays], axis)
-    if not mode.enabled or not builtins.any([t.requires_grad for t in tensors]):
+    if not mode.enabled or not builtins.any(t.requires_grad for t in tensors):
         return Tensor(y)
     wants = [t.requires_grad for t in tensors]
     ends = [0]
@@ -2105,7 +2131,7 @@ def _parse_index(index: Any, shape: tuple[builtins.int, ...]) -> tuple[Any, Any,
             steps.append(1)
             cut = True
         axis += 1
-    if not builtins.any([a is not None for a in advanced]):
+    if not builtins.any(a is not None for a in advanced):
         advanced = []
     return (starts if cut else None), stops, steps, tuple(out), advanced
 
@@ -2149,7 +2175,7 @@ def _arange_like(shape: tuple[builtins.int, ...]) -> Tensor:
     return arange(math.prod(shape)).reshape(shape)
 
 
-# --- creation ----------------------------------------------------------------------------------------------------------
+# --- creation ------------------------------------------------------------------------------------------------------
 
 
 def _new(data: Array, requires_grad: builtins.bool) -> Tensor:
@@ -2298,7 +2324,7 @@ def arange(start: Scalar, end: Scalar | None = None, step: Scalar = 1, *, dtype:
     if step == 0 or (end - start) / step < 0:
         raise ValueError(f"[arange] a step of {step} does not lead from {start} to {end}")
     if dtype is None:
-        dtype = float32 if builtins.any([isinstance(v, builtins.float) for v in (start, end, step)]) else int64
+        dtype = float32 if builtins.any(isinstance(v, builtins.float) for v in (start, end, step)) else int64
     return Tensor(B.arange(start, end, step, _dtype(dtype)))
 
 
@@ -2364,7 +2390,7 @@ def randperm(n: builtins.int) -> Tensor:
     return tensor(np.random.Generator(np.random.Philox(key=[seed, offset])).permutation(n))
 
 
-# --- functions for the methods of the same name ------------------------------------------------------------------------
+# --- functions for the methods of the same name --------------------------------------------------------------------
 
 
 def is_tensor(obj: object) -> builtins.bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parents[1]
 if not any((ROOT / "engine").glob("_C.*.so")):  # a clone that was not built must not hide the installed package
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+# Tests share the machine: a thread that waits for one that has no processor should sleep soon. GNU's OpenMP reads this
+# once, when it is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import engine  # noqa: E402
 from engine import backend as B  # noqa: E402

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,3 +94,26 @@ def check(results: dict[str, np.ndarray], ref: Reference, where: str) -> None:
 def bits(results: dict[str, np.ndarray]) -> dict[str, bytes]:
     """For comparison to the last bit, where NaN equals NaN and 0 differs from -0."""
     return {name: value.tobytes() for name, value in results.items()}
+
+
+def fresh(*command: str, timeout: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
+    """A new interpreter, away from the source tree, that imports the engine under test; one BLAS thread, no settings of
+    the engine but those given."""
+    unset = {k: v for k, v in os.environ.items() if not k.startswith(("ENGINE_", "OMP_"))}
+    path = str(Path(engine.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd="/",
+        env={**unset, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", **env},
+        check=False,
+    )
+
+
+def output_of(script: str, timeout: float = 60, **env: str) -> str:
+    """What a script prints in a new interpreter."""
+    done = fresh("-c", textwrap.dedent(script), timeout=timeout, **env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.strip()

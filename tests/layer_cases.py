@@ -169,6 +169,7 @@ CASES = [
     _same("GroupNorm", lambda nn: nn.GroupNorm(2, 6), (2, 6, 5, 4)),
     _same("GroupNorm:plain", lambda nn: nn.GroupNorm(3, 6, affine=False), (2, 6, 5, 4)),
     _same("InstanceNorm2d", lambda nn: nn.InstanceNorm2d(3)),
+    _same("InstanceNorm2d:one_image", lambda nn: nn.InstanceNorm2d(3), (3, 5, 4)),
     _same("InstanceNorm2d:tracked", lambda nn: nn.InstanceNorm2d(3, affine=True, track_running_stats=True)),
     _same("LocalResponseNorm", lambda nn: nn.LocalResponseNorm(3, alpha=0.1, k=2.0), (2, 6, 5, 4)),
     # activations

@@ -4,14 +4,12 @@ do; never a crash, never a wrong number. Bad layouts are not errors: they give c
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from execution import output_of
 
 import engine
 from engine import backend as B
@@ -369,11 +367,7 @@ def test_bad_input_does_not_crash_a_fresh_process() -> None:
             raise SystemExit(f"call {i} raised nothing")
         print("alive")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "alive"
+    assert output_of(script, timeout=120) == "alive"
 
 
 # --------------------------------------------------------------------------------------------------------------------

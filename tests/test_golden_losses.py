@@ -19,10 +19,9 @@ def test_losses_agree_with_recorded_ones(name: str) -> None:
     recorded = json.loads((GOLDEN / f"{name}.json").read_text())["losses"]
     assert len(recorded) == STEPS + 1 and recorded[-2] < 0.7 * recorded[0], "the recording shows no learning"
     for isa in ISAS:
-        seen = set()
-        for threads in THREADS:
-            with running(isa, threads):
-                found = losses(engine, engine.functional, name)
-            assert found == pytest.approx(recorded, rel=1e-4), f"{isa}, {threads} threads"
-            seen.add(tuple(found))
-        assert len(seen) == 1, f"losses depend on the number of threads on {isa}"
+        with running(isa, 2):
+            found = losses(engine, engine.functional, name)
+        assert found == pytest.approx(recorded, rel=1e-4), isa
+    for threads in THREADS:  # the last, best instruction set
+        with running(ISAS[-1], threads):
+            assert losses(engine, engine.functional, name) == found, f"{threads} threads give other losses than 2"

@@ -214,6 +214,32 @@ def test_load_keeps_memory_and_takes_numpy() -> None:
     assert bn.num_batches_tracked.item() == 7 and bn.num_batches_tracked.shape == ()
 
 
+def test_load_can_assign() -> None:
+    layer, values = nn.BatchNorm2d(2), nn.BatchNorm2d(2).state_dict()
+    layer.weight.requires_grad_(False)
+    layer.load_state_dict(values, assign=True)
+    engine.init.constant_(values["weight"], 3.0)
+    engine.init.constant_(values["running_mean"], 4.0)
+    assert layer.weight.tolist() == [3.0, 3.0] and layer.running_mean.tolist() == [4.0, 4.0]
+    assert isinstance(layer.weight, nn.Parameter) and not layer.weight.requires_grad and layer.bias.requires_grad
+
+
+def test_registries_write_through() -> None:
+    """The dictionaries that PyTorch's users reach for are views of the attributes."""
+    net = nn.Sequential(nn.Linear(2, 2))
+    net._modules["0"] = nn.Identity()
+    assert isinstance(net[0], nn.Identity) and list(net.parameters()) == []
+    layer = nn.Linear(2, 2)
+    layer._parameters["weight"] = nn.Parameter(engine.zeros(2, 2))
+    assert float(layer.weight.detach().sum()) == 0 and len(list(layer.parameters())) == 2
+    del layer._parameters["weight"]
+    assert not hasattr(layer, "weight") and "weight" not in layer._parameters
+    layer.weight = engine.ones(2, 2)  # now a plain attribute
+    assert list(layer.state_dict()) == ["bias"]
+    with pytest.raises(KeyError):
+        layer._buffers["weight"]
+
+
 def test_state_dict_shares_memory() -> None:
     layer = nn.Linear(2, 2)
     state = layer.state_dict()

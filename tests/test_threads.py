@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
+import op_cases
 import pytest
-from execution import ISAS, THREADS, running
+from execution import ISAS, THREADS, bits, forward_backward, fresh, output_of, running, tensors
+from op_cases import Case, conv, fixed, normal
 
 import engine
 from engine import nn
@@ -34,7 +35,7 @@ def network() -> nn.Module:
         nn.GELU(),
         nn.AvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(33 * 16, 10),
+        nn.Linear(33 * 9, 10),
     )
 
 
@@ -47,8 +48,8 @@ def ten_steps(optimizer: str) -> list[bytes]:
     step = make(model.parameters(), lr=0.05, **({"momentum": 0.9} if optimizer == "sgd" else {}))
     found = []
     for _ in range(10):
-        x = engine.tensor(rng.standard_normal((24, 3, 32, 32)).astype(np.float32))
-        target = engine.tensor(rng.integers(0, 10, 24))
+        x = engine.tensor(rng.standard_normal((16, 3, 24, 24)).astype(np.float32))
+        target = engine.tensor(rng.integers(0, 10, 16))
         output = model(x)
         loss = engine.functional.cross_entropy(output, target)
         step.zero_grad()
@@ -73,6 +74,59 @@ def test_ten_training_steps_are_bit_identical(optimizer: str) -> None:
             assert not differ, f"{threads} threads differ from 1 first in result {differ[0]} on {isa}"
 
 
+LARGE = {
+    "conv2d": conv((3, 40, 41, 43), (70, 40, 3, 3), padding=1),
+    "conv2d strided": conv((2, 3, 97, 99), (33, 3, 7, 7), stride=2, padding=3),
+    "conv2d 1x1": conv((2, 200, 19, 21), (130, 200, 1, 1)),
+    "conv2d one image": conv((1, 64, 14, 14), (64, 64, 3, 3), padding=1),
+    "conv2d depthwise": conv((3, 70, 40, 41), (70, 1, 5, 5), padding=2, groups=70),
+    "conv2d groups": conv((2, 48, 30, 30), (60, 16, 3, 3), groups=3),
+    "conv_transpose2d": conv((2, 40, 20, 21), (40, 33, 4, 4), op="conv_transpose2d", stride=2),
+    "linear": Case("linear", (normal(130, 700), normal(300, 700), normal(300))),
+    "linear one row": Case("linear", (normal(1, 3000), normal(700, 3000), normal(700))),
+    "matmul deep": Case("matmul", (normal(7, 20000), normal(20000, 9))),
+    "batch_norm": Case("batch_norm", (normal(9, 70, 40, 41), None, None, normal(70), normal(70)), {"training": True}),
+    "batch_norm rows": Case("batch_norm", (normal(5000, 70), None, None, normal(70), normal(70)), {"training": True}),
+    "layer_norm": Case("layer_norm", (normal(700, 300), normal(300), normal(300)), {"normalized_shape": (300,)}),
+    "group_norm": Case("group_norm", (normal(5, 64, 40, 40), normal(64), normal(64)), {"num_groups": 8}),
+    "max_pool2d": Case("max_pool2d", (normal(5, 70, 60, 60),), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "avg_pool2d": Case("avg_pool2d", (normal(5, 70, 60, 60),), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "adaptive_avg_pool2d": Case("adaptive_avg_pool2d", (normal(5, 300, 30, 30),), {"output_size": 1}),
+    "sum": Case("sum", (normal(1000, 1003),)),
+    "sum rows": Case("sum", (normal(1000, 1003),), {"dim": 0}),
+    "sum columns": Case("sum", (normal(1000, 1003),), {"dim": 1}),
+    "mean channels": Case("mean", (normal(9, 70, 40, 41),), {"dim": (0, 2, 3)}),
+    "softmax": Case("softmax", (normal(500, 1000),), {"dim": 1}),
+    "cross_entropy": Case("cross_entropy", (normal(2000, 300), fixed("labels", 2000, limit=300), None)),
+    "mse_loss": Case("mse_loss", (normal(1000, 1003), normal(1000, 1003))),
+    "broadcast": Case("mul", (normal(9, 70, 40, 41), normal(1, 70, 1, 1))),
+    "gelu": Case("gelu", (normal(9, 70, 40, 41),)),
+    "prelu": Case("prelu", (normal(9, 70, 40, 41), normal(70))),
+    "concat": Case("concat", (normal(9, 30, 40, 41), normal(9, 41, 40, 41)), {"dim": 1}),
+    "permute": Case("permute", (normal(9, 70, 40, 41),), {"dims": (0, 2, 3, 1)}),
+    "index_select": Case("index_select", (normal(500, 900),), {"dim": 0, "index": tuple(range(0, 500, 2)) * 3}),
+    "interpolate": Case("interpolate", (normal(3, 70, 40, 41),), {"size": (75, 77), "mode": "bilinear"}),
+    "local_response_norm": Case("local_response_norm", (normal(5, 64, 40, 40),), {"size": 5}),
+}
+
+
+@pytest.mark.parametrize("name", list(LARGE))
+def test_large_ops_are_bit_identical(name: str) -> None:
+    """Shapes that are split over threads: forward and backward to the last bit, also with more threads than cores."""
+    case = LARGE[name]
+    arrays = case.arrays()
+    expected = None
+    for threads in (1, 2, 3, 7):
+        with running(threads=threads):
+            inputs = tensors(case, arrays)
+            y = op_cases.call(engine, engine.functional, case, inputs)[0]
+            dy = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
+            found = bits(forward_backward(case, dy, inputs))
+        expected = expected or found
+        differ = [key for key in expected if expected[key] != found[key]]
+        assert not differ, f"{differ} with {threads} threads"
+
+
 def test_random_numbers_do_not_depend_on_threads_or_isa() -> None:
     def draw() -> bytes:
         engine.manual_seed(5)
@@ -88,23 +142,8 @@ def test_random_numbers_do_not_depend_on_threads_or_isa() -> None:
     assert len(seen) == 1
 
 
-def run(script: str, timeout: float = 60, **env: str) -> str:
-    """The output of a script in a fresh interpreter."""
-    unset = {k: v for k, v in os.environ.items() if not k.startswith(("ENGINE_", "OMP_"))}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**unset, "OPENBLAS_NUM_THREADS": "1", **env},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip()
-
-
 def test_import_starts_no_thread() -> None:
-    count = run(
+    count = output_of(
         """
         import os, numpy
         before = len(os.listdir("/proc/self/task"))
@@ -171,7 +210,7 @@ same()
 print("ok")
 """
     # Python 3.12 warns of a fork in a process with threads, which is the point here.
-    assert run("import warnings\nwarnings.simplefilter('ignore')\n" + TRAIN + script) == "ok"
+    assert output_of("import warnings\nwarnings.simplefilter('ignore')\n" + TRAIN + script) == "ok"
 
 
 def test_many_forked_children_train_at_once() -> None:
@@ -189,7 +228,7 @@ for _ in range(4):
     children.append(pid)
 print([os.waitpid(pid, 0)[1] for pid in children])
 """
-    assert run("import warnings\nwarnings.simplefilter('ignore')\n" + TRAIN + script) == "[0, 0, 0, 0]"
+    assert output_of("import warnings\nwarnings.simplefilter('ignore')\n" + TRAIN + script) == "[0, 0, 0, 0]"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -215,7 +254,7 @@ def test_multiprocessing(method: str, tmp_path: Path) -> None:
             """
         )
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=100, check=False)
+    done = fresh(str(script), timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip() == "ok"
 
@@ -248,7 +287,7 @@ for w in workers: w.start()
 for w in workers: w.join()
 print(results.count(True), results.count(False))
 """
-    assert run(TRAIN + script) == "15 0"
+    assert output_of(TRAIN + script) == "15 0"
 
 
 ASK = "import engine; from engine import backend as B; print(B.num_threads())"
@@ -256,35 +295,28 @@ ASK = "import engine; from engine import backend as B; print(B.num_threads())"
 
 def test_number_of_threads_follows_environment_and_affinity() -> None:
     cpus = len(os.sched_getaffinity(0))
-    assert 1 <= int(run(ASK)) <= cpus
-    assert run(ASK, OMP_NUM_THREADS="3") == "3"
-    assert run(ASK, ENGINE_NUM_THREADS="2", OMP_NUM_THREADS="3") == "2"
+    assert 1 <= int(output_of(ASK)) <= cpus
+    assert output_of(ASK, OMP_NUM_THREADS="3") == "3"
+    assert output_of(ASK, ENGINE_NUM_THREADS="2", OMP_NUM_THREADS="3") == "2"
     one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    assert run(one + ASK) == "1"
+    assert output_of(one + ASK) == "1"
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "many", "2,3", "99999999999999999999", "5000000"])
 def test_nonsense_in_the_environment_is_survived(value: str) -> None:
     for name in ("ENGINE_NUM_THREADS", "OMP_NUM_THREADS"):
-        threads = int(run(ASK, **{name: value}))
+        threads = int(output_of(ASK, **{name: value}))
         assert 1 <= threads <= 4096, f"{name}={value} gives {threads} threads"
 
 
 def test_the_instruction_set_follows_the_environment() -> None:
     ask = "from engine import backend as B; print(B.isa())"
     for isa in ISAS:
-        assert run(ask, ENGINE_ISA=isa) == isa
-    assert run(ask) == ISAS[-1] or run(ask) in ISAS
+        assert output_of(ask, ENGINE_ISA=isa) == isa
+    assert output_of(ask) == ISAS[-1] or output_of(ask) in ISAS
 
 
 def test_an_unknown_instruction_set_in_the_environment_is_an_error_or_ignored_aloud() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import engine; from engine import backend as B; print(B.isa())"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "ENGINE_ISA": "sse9"},
-        check=False,
-    )
+    done = fresh("-c", "import engine; from engine import backend as B; print(B.isa())", ENGINE_ISA="sse9")
     assert "sse9" in done.stderr, "ENGINE_ISA=sse9 was ignored without a word"
     assert done.returncode in (0, 1)

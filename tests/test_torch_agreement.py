@@ -11,6 +11,7 @@ from op_cases import CASES, Case
 
 torch = pytest.importorskip("torch")
 
+torch.set_num_threads(1)  # small shapes; a second pool of threads would only be in the way
 RELATIVE = 1e-4
 
 

@@ -24,16 +24,18 @@ DType from_numpy_dtype(const py::dtype& dtype) {
     const char kind = dtype.kind();
     const auto size = dtype.itemsize();
     ENGINE_CHECK(dtype.byteorder() != '>', Kind::type,
-                 "[from_numpy] expected native byte order, got ", py::str(py::object(dtype)).cast<std::string>(),
+                 "[from_numpy] expected native byte order, got ",
+                 py::str(py::object(dtype)).cast<std::string>(),
                  ": convert it with array.astype(array.dtype.newbyteorder('='))");
     if (kind == 'f' && size == 4) return DType::f32;
     if (kind == 'i' && size == 8) return DType::i64;
     if (kind == 'i' && size == 4) return DType::i32;
     if (kind == 'u' && size == 1) return DType::u8;
     if (kind == 'b') return DType::b8;
-    const char* advice = kind == 'f'   ? "convert it with array.astype(numpy.float32)"
-                         : kind == 'O' ? "build an array of numbers; ragged or mixed data has dtype object"
-                                       : "convert it with array.astype(numpy.int64) or numpy.float32";
+    const char* advice = kind == 'f' ? "convert it with array.astype(numpy.float32)"
+                         : kind == 'O'
+                             ? "build an array of numbers; ragged or mixed data has dtype object"
+                             : "convert it with array.astype(numpy.int64) or numpy.float32";
     fail(Kind::type, "[from_numpy] expected dtype float32, int64, int32, uint8 or bool, got ",
          py::str(py::object(dtype)).cast<std::string>(), ": ", advice);
 }
@@ -72,7 +74,8 @@ py::buffer_info buffer_of(const Array& a) {
     const auto size = static_cast<py::ssize_t>(size_of(a.dtype()));
     std::vector<py::ssize_t> shape(a.shape().begin(), a.shape().end()), strides;
     for (int64_t stride : a.strides()) strides.push_back(stride * size);
-    return {a.raw(), size, buffer_format(a.dtype()), a.rank(), std::move(shape), std::move(strides)};
+    return {a.raw(),           size, buffer_format(a.dtype()), a.rank(), std::move(shape),
+            std::move(strides)};
 }
 
 py::array to_numpy(py::object self) {
@@ -101,8 +104,13 @@ template <class M>
 M* export_array(const Array& a) {
     a.storage()->share_outside();
     auto* out = new Export<M>{M{}, a, a.shape(), a.strides()};
-    out->managed.tensor = {a.raw(),          {dlpack::kCpu, 0}, a.rank(), dlpack_dtype(a.dtype()),
-                           out->shape.begin(), out->strides.begin(), 0};
+    out->managed.tensor = {a.raw(),
+                           {dlpack::kCpu, 0},
+                           a.rank(),
+                           dlpack_dtype(a.dtype()),
+                           out->shape.begin(),
+                           out->strides.begin(),
+                           0};
     out->managed.context = out;
     out->managed.deleter = [](M* m) { delete static_cast<Export<M>*>(m->context); };
     return &out->managed;
@@ -116,12 +124,14 @@ void drop_unused(PyObject* capsule, const char* name) {
     if (m->deleter) m->deleter(m);
 }
 
-py::object to_dlpack(const Array& a, py::object stream, py::object max_version, py::object device, py::object copy_it) {
+py::object to_dlpack(const Array& a, py::object stream, py::object max_version, py::object device,
+                     py::object copy_it) {
     ENGINE_CHECK(stream.is_none(), Kind::value, "[dlpack] expected stream=None for a CPU array");
     if (!device.is_none()) {
         const auto wanted = device.cast<std::pair<int, int>>();
-        ENGINE_CHECK(wanted.first == dlpack::kCpu, Kind::value, "[dlpack] expected the CPU device (1, 0), got (",
-                     wanted.first, ", ", wanted.second, ")");
+        ENGINE_CHECK(wanted.first == dlpack::kCpu, Kind::value,
+                     "[dlpack] expected the CPU device (1, 0), got (", wanted.first, ", ",
+                     wanted.second, ")");
     }
     const bool copied = !copy_it.is_none() && copy_it.cast<bool>();
     const Array source = copied ? copy(a) : a;
@@ -130,9 +140,9 @@ py::object to_dlpack(const Array& a, py::object stream, py::object max_version, 
         m->major = 1;
         m->minor = 0;
         m->flags = copied ? static_cast<uint64_t>(dlpack::kCopied) : 0;
-        return py::reinterpret_steal<py::object>(PyCapsule_New(m, "dltensor_versioned", [](PyObject* c) {
-            drop_unused<dlpack::ManagedVersioned>(c, "dltensor_versioned");
-        }));
+        return py::reinterpret_steal<py::object>(PyCapsule_New(
+            m, "dltensor_versioned",
+            [](PyObject* c) { drop_unused<dlpack::ManagedVersioned>(c, "dltensor_versioned"); }));
     }
     return py::reinterpret_steal<py::object>(
         PyCapsule_New(export_array<dlpack::Managed>(source), "dltensor",
@@ -143,19 +153,23 @@ template <class M>
 Array import_array(PyObject* capsule, const char* name, const char* used_name, bool read_only) {
     auto* m = static_cast<M*>(PyCapsule_GetPointer(capsule, name));
     const dlpack::Tensor& t = m->tensor;
-    ENGINE_CHECK(t.device.type == dlpack::kCpu, Kind::type, "[from_dlpack] expected CPU memory, got device type ",
-                 t.device.type, ": copy the tensor to the CPU first");
+    ENGINE_CHECK(t.device.type == dlpack::kCpu, Kind::type,
+                 "[from_dlpack] expected CPU memory, got device type ", t.device.type,
+                 ": copy the tensor to the CPU first");
     DType dtype = DType::f32;
     bool known = false;
     for (DType candidate : {DType::f32, DType::i64, DType::i32, DType::u8, DType::b8}) {
         const dlpack::DataType d = dlpack_dtype(candidate);
-        if (d.code == t.dtype.code && d.bits == t.dtype.bits && t.dtype.lanes == 1) dtype = candidate, known = true;
+        if (d.code == t.dtype.code && d.bits == t.dtype.bits && t.dtype.lanes == 1)
+            dtype = candidate, known = true;
     }
-    ENGINE_CHECK(known, Kind::type, "[from_dlpack] expected float32, int64, int32, uint8 or bool, got type code ",
+    ENGINE_CHECK(known, Kind::type,
+                 "[from_dlpack] expected float32, int64, int32, uint8 or bool, got type code ",
                  static_cast<int>(t.dtype.code), " with ", static_cast<int>(t.dtype.bits),
                  " bits: convert the tensor before handing it over");
-    ENGINE_CHECK(t.ndim >= 0 && t.ndim <= Dims::kMaxRank, Kind::value, "[from_dlpack] expected at most ",
-                 static_cast<int>(Dims::kMaxRank), " axes, got ", t.ndim);
+    ENGINE_CHECK(t.ndim >= 0 && t.ndim <= Dims::kMaxRank, Kind::value,
+                 "[from_dlpack] expected at most ", static_cast<int>(Dims::kMaxRank), " axes, got ",
+                 t.ndim);
     Dims shape, strides;
     for (int i = 0; i < t.ndim; ++i) shape.push_back(t.shape[i]);
     if (t.strides)
@@ -173,12 +187,14 @@ Array import_array(PyObject* capsule, const char* name, const char* used_name, b
         m->deleter(m);
     };
     void* data = static_cast<char*>(t.data) + t.byte_offset;
-    Array out(std::make_shared<Storage>(data, bytes, std::move(give_back)), 0, shape, strides, dtype);
+    Array out(std::make_shared<Storage>(data, bytes, std::move(give_back)), 0, shape, strides,
+              dtype);
     return read_only ? copy(out) : out;
 }
 
 Array from_dlpack(py::object source) {
-    ENGINE_CHECK(py::hasattr(source, "__dlpack__"), Kind::type, "[from_dlpack] expected an object with __dlpack__, got ",
+    ENGINE_CHECK(py::hasattr(source, "__dlpack__"), Kind::type,
+                 "[from_dlpack] expected an object with __dlpack__, got ",
                  py::str(py::type::of(source)).cast<std::string>());
     py::object capsule;
     try {
@@ -188,9 +204,12 @@ Array from_dlpack(py::object source) {
         capsule = source.attr("__dlpack__")();
     }
     if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")) {
-        auto* m = static_cast<dlpack::ManagedVersioned*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
-        ENGINE_CHECK(m->major == 1, Kind::value, "[from_dlpack] expected DLPack version 1, got ", m->major);
-        return import_array<dlpack::ManagedVersioned>(capsule.ptr(), "dltensor_versioned", "used_dltensor_versioned",
+        auto* m = static_cast<dlpack::ManagedVersioned*>(
+            PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
+        ENGINE_CHECK(m->major == 1, Kind::value, "[from_dlpack] expected DLPack version 1, got ",
+                     m->major);
+        return import_array<dlpack::ManagedVersioned>(capsule.ptr(), "dltensor_versioned",
+                                                      "used_dltensor_versioned",
                                                       m->flags & dlpack::kReadOnly);
     }
     ENGINE_CHECK(PyCapsule_IsValid(capsule.ptr(), "dltensor"), Kind::type,
@@ -199,8 +218,8 @@ Array from_dlpack(py::object source) {
 }
 
 py::object item(const Array& a) {
-    ENGINE_CHECK(a.numel() == 1, Kind::value, "[item] expected one element, got shape ", to_string(a.shape()),
-                 ": index or reduce first");
+    ENGINE_CHECK(a.numel() == 1, Kind::value, "[item] expected one element, got shape ",
+                 to_string(a.shape()), ": index or reduce first");
     switch (a.dtype()) {
         case DType::f32: return py::float_(*a.ptr<float>());
         case DType::i64: return py::int_(*a.ptr<int64_t>());
@@ -213,19 +232,22 @@ py::object item(const Array& a) {
 }  // namespace
 
 void bind_array(py::module_& m) {
-    py::class_<Array>(m, "Array", py::buffer_protocol(), "A strided view of shared memory; see csrc/core/array.h.")
+    py::class_<Array>(m, "Array", py::buffer_protocol(),
+                      "A strided view of shared memory; see csrc/core/array.h.")
         .def_buffer([](Array& a) { return buffer_of(a); })
         .def_property_readonly("shape", &Array::shape)
         .def_property_readonly("strides", &Array::strides)
         .def_property_readonly("dtype", [](const Array& a) { return name_of(a.dtype()); })
         .def_property_readonly("ndim", &Array::rank)
         .def_property_readonly("size", &Array::numel)
-        .def_property_readonly("nbytes",
-                               [](const Array& a) { return a.numel() * static_cast<int64_t>(size_of(a.dtype())); })
+        .def_property_readonly(
+            "nbytes",
+            [](const Array& a) { return a.numel() * static_cast<int64_t>(size_of(a.dtype())); })
         .def_property_readonly("is_contiguous", &Array::is_canonical)
         .def("item", &item)
         .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),
-             py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(), py::arg("copy") = py::none())
+             py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),
+             py::arg("copy") = py::none())
         .def("__dlpack_device__", [](const Array&) { return py::make_tuple(dlpack::kCpu, 0); });
     m.def("from_numpy", &from_numpy, py::arg("array").noconvert());
     m.def("to_numpy", &to_numpy, py::arg("a"));

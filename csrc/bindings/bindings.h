@@ -65,14 +65,14 @@ void bind_layout(py::module_& m);
 void bind_gemm(py::module_& m);
 void bind_conv(py::module_& m);
 void bind_runtime(py::module_& m);
-__attribute__((weak)) void bind_eltwise(py::module_& m);
-__attribute__((weak)) void bind_reduce(py::module_& m);
-__attribute__((weak)) void bind_softmax(py::module_& m);
-__attribute__((weak)) void bind_random(py::module_& m);
-__attribute__((weak)) void bind_pool(py::module_& m);
-__attribute__((weak)) void bind_norm(py::module_& m);
-__attribute__((weak)) void bind_resize(py::module_& m);
-__attribute__((weak)) void bind_update(py::module_& m);
-__attribute__((weak)) void bind_indexing(py::module_& m);
+void bind_eltwise(py::module_& m);
+void bind_reduce(py::module_& m);
+void bind_softmax(py::module_& m);
+void bind_random(py::module_& m);
+void bind_pool(py::module_& m);
+void bind_norm(py::module_& m);
+void bind_resize(py::module_& m);
+void bind_update(py::module_& m);
+void bind_indexing(py::module_& m);
 
 }  // namespace engine

@@ -7,7 +7,8 @@ namespace engine {
 namespace {
 
 template <class Run>
-std::vector<std::pair<std::string, std::string>> opinions(const std::vector<ConvAlgorithm<Run>>& list, const Conv& c) {
+std::vector<std::pair<std::string, std::string>> opinions(
+    const std::vector<ConvAlgorithm<Run>>& list, const Conv& c) {
     std::vector<std::pair<std::string, std::string>> out;
     for (const auto& algorithm : list) out.emplace_back(algorithm.name, algorithm.declines(c));
     return out;
@@ -17,33 +18,41 @@ std::vector<std::pair<std::string, std::string>> opinions(const std::vector<Conv
 
 void bind_conv(py::module_& m) {
     using py::arg;
-    m.def("conv2d",
-          [](const Array& x, const Array& w, const std::optional<Array>& b, const Dims& stride, const Dims& padding,
-             const Dims& dilation, int64_t groups) { return conv2d(x, w, optional(b), stride, padding, dilation, groups); },
-          arg("x"), arg("w"), arg("b"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"), NoGil());
-    m.def("conv2d_backward_data", &conv2d_backward_data, arg("dy"), arg("w"), arg("x_shape"), arg("stride"),
-          arg("padding"), arg("dilation"), arg("groups"), NoGil());
-    m.def("conv2d_backward_weight", &conv2d_backward_weight, arg("dy"), arg("x"), arg("w_shape"), arg("stride"),
-          arg("padding"), arg("dilation"), arg("groups"), arg("with_bias"), NoGil());
-    m.def("conv2d_algorithms",
-          [](const Dims& x_shape, const Dims& w_shape, const Dims& stride, const Dims& padding, const Dims& dilation,
-             int64_t groups, const std::string& direction) {
-              const Conv c = make_conv("conv2d_algorithms", x_shape, w_shape, stride, padding, dilation, groups);
-              if (direction == "forward") return opinions(conv_forward_algorithms(), c);
-              if (direction == "backward_data") return opinions(conv_backward_data_algorithms(), c);
-              ENGINE_CHECK(direction == "backward_weight", Kind::value,
-                           "[conv2d_algorithms] expected direction 'forward', 'backward_data' or 'backward_weight', got '",
-                           direction, "'");
-              return opinions(conv_backward_weight_algorithms(), c);
-          },
-          arg("x_shape"), arg("w_shape"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"),
-          arg("direction") = "forward");
-    m.def("set_algorithm",
-          [](const std::string& op, const std::string& name) {
-              ENGINE_CHECK(op == "conv2d", Kind::value, "[set_algorithm] expected op 'conv2d', got '", op, "'");
-              set_conv_algorithm(name);
-          },
-          arg("op"), arg("name"));
+    m.def(
+        "conv2d",
+        [](const Array& x, const Array& w, const std::optional<Array>& b, const Dims& stride,
+           const Dims& padding, const Dims& dilation,
+           int64_t groups) { return conv2d(x, w, optional(b), stride, padding, dilation, groups); },
+        arg("x"), arg("w"), arg("b"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"),
+        NoGil());
+    m.def("conv2d_backward_data", &conv2d_backward_data, arg("dy"), arg("w"), arg("x_shape"),
+          arg("stride"), arg("padding"), arg("dilation"), arg("groups"), NoGil());
+    m.def("conv2d_backward_weight", &conv2d_backward_weight, arg("dy"), arg("x"), arg("w_shape"),
+          arg("stride"), arg("padding"), arg("dilation"), arg("groups"), arg("with_bias"), NoGil());
+    m.def(
+        "conv2d_algorithms",
+        [](const Dims& x_shape, const Dims& w_shape, const Dims& stride, const Dims& padding,
+           const Dims& dilation, int64_t groups, const std::string& direction) {
+            const Conv c =
+                make_conv("conv2d_algorithms", x_shape, w_shape, stride, padding, dilation, groups);
+            if (direction == "forward") return opinions(conv_forward_algorithms(), c);
+            if (direction == "backward_data") return opinions(conv_backward_data_algorithms(), c);
+            ENGINE_CHECK(direction == "backward_weight", Kind::value,
+                         "[conv2d_algorithms] expected direction 'forward', 'backward_data' or "
+                         "'backward_weight', got '",
+                         direction, "'");
+            return opinions(conv_backward_weight_algorithms(), c);
+        },
+        arg("x_shape"), arg("w_shape"), arg("stride"), arg("padding"), arg("dilation"),
+        arg("groups"), arg("direction") = "forward");
+    m.def(
+        "set_algorithm",
+        [](const std::string& op, const std::string& name) {
+            ENGINE_CHECK(op == "conv2d", Kind::value, "[set_algorithm] expected op 'conv2d', got '",
+                         op, "'");
+            set_conv_algorithm(name);
+        },
+        arg("op"), arg("name"));
 }
 
 }  // namespace engine

@@ -66,12 +66,14 @@ void bind_eltwise(py::module_& m) {
         arg("op"), arg("x"), arg("p0") = 0.0, arg("p1") = 0.0);
     m.def(
         "unary_backward",
-        [](std::string_view op, const Array& dy, const Array* x, const Array* y, double p0, double p1) {
+        [](std::string_view op, const Array& dy, const Array* x, const Array* y, double p0,
+           double p1) {
             const UnaryOp which = unary_op_from_name(op);
             const ReleaseGil release(dy.numel());
             return unary_backward(which, dy, x, y, p0, p1);
         },
-        arg("op"), arg("dy"), arg("x").none(true), arg("y").none(true), arg("p0") = 0.0, arg("p1") = 0.0);
+        arg("op"), arg("dy"), arg("x").none(true), arg("y").none(true), arg("p0") = 0.0,
+        arg("p1") = 0.0);
     // {name: (result dtype, what the gradient needs: "x", "y", "nothing" or "no_gradient")}
     m.def("unary_ops", [] {
         py::dict ops;

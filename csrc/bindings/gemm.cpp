@@ -1,16 +1,21 @@
-#include "bindings/bindings.h"
 #include "ops/gemm.h"
+#include "bindings/bindings.h"
 
 namespace engine {
 
 void bind_gemm(py::module_& m) {
     using py::arg;
-    m.def("matmul", &matmul, arg("a"), arg("b"), arg("trans_a") = false, arg("trans_b") = false, NoGil());
-    m.def("linear",
-          [](const Array& x, const Array& w, const std::optional<Array>& b) { return linear(x, w, optional(b)); },
-          arg("x"), arg("w"), arg("b") = py::none(), NoGil());
+    m.def("matmul", &matmul, arg("a"), arg("b"), arg("trans_a") = false, arg("trans_b") = false,
+          NoGil());
+    m.def(
+        "linear",
+        [](const Array& x, const Array& w, const std::optional<Array>& b) {
+            return linear(x, w, optional(b));
+        },
+        arg("x"), arg("w"), arg("b") = py::none(), NoGil());
     m.def("linear_backward_data", &linear_backward_data, arg("dy"), arg("w"), NoGil());
-    m.def("linear_backward_weight", &linear_backward_weight, arg("dy"), arg("x"), arg("with_bias"), NoGil());
+    m.def("linear_backward_weight", &linear_backward_weight, arg("dy"), arg("x"), arg("with_bias"),
+          NoGil());
 }
 
 }  // namespace engine

@@ -26,13 +26,13 @@ PYBIND11_MODULE(_C, m) {
     engine::bind_runtime(m);
     engine::bind_gemm(m);
     engine::bind_conv(m);
-    if (engine::bind_eltwise) engine::bind_eltwise(m);
-    if (engine::bind_reduce) engine::bind_reduce(m);
-    if (engine::bind_softmax) engine::bind_softmax(m);
-    if (engine::bind_random) engine::bind_random(m);
-    if (engine::bind_pool) engine::bind_pool(m);
-    if (engine::bind_norm) engine::bind_norm(m);
-    if (engine::bind_resize) engine::bind_resize(m);
-    if (engine::bind_update) engine::bind_update(m);
-    if (engine::bind_indexing) engine::bind_indexing(m);
+    engine::bind_eltwise(m);
+    engine::bind_reduce(m);
+    engine::bind_softmax(m);
+    engine::bind_random(m);
+    engine::bind_pool(m);
+    engine::bind_norm(m);
+    engine::bind_resize(m);
+    engine::bind_update(m);
+    engine::bind_indexing(m);
 }

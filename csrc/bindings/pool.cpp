@@ -20,20 +20,25 @@ void bind_pool(py::module_& m) {
     using py::arg;
     m.def(
         "max_pool2d",
-        [](const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding, const Dims& dilation,
-           bool ceil_mode, bool with_indices) {
-            return with_optional(max_pool2d(x, kernel, stride, padding, dilation, ceil_mode, with_indices));
+        [](const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding,
+           const Dims& dilation, bool ceil_mode, bool with_indices) {
+            return with_optional(
+                max_pool2d(x, kernel, stride, padding, dilation, ceil_mode, with_indices));
         },
-        arg("x"), arg("kernel"), arg("stride"), arg("padding") = Dims{0, 0}, arg("dilation") = Dims{1, 1},
-        arg("ceil_mode") = false, arg("with_indices") = true, NoGil());
-    m.def("max_pool2d_backward", &max_pool2d_backward, arg("dy"), arg("indices"), arg("x_shape"), NoGil());
-    m.def("avg_pool2d", &avg_pool2d, arg("x"), arg("kernel"), arg("stride"), arg("padding") = Dims{0, 0},
-          arg("ceil_mode") = false, arg("count_include_pad") = true, arg("divisor_override") = 0, NoGil());
-    m.def("avg_pool2d_backward", &avg_pool2d_backward, arg("dy"), arg("x_shape"), arg("kernel"), arg("stride"),
+        arg("x"), arg("kernel"), arg("stride"), arg("padding") = Dims{0, 0},
+        arg("dilation") = Dims{1, 1}, arg("ceil_mode") = false, arg("with_indices") = true,
+        NoGil());
+    m.def("max_pool2d_backward", &max_pool2d_backward, arg("dy"), arg("indices"), arg("x_shape"),
+          NoGil());
+    m.def("avg_pool2d", &avg_pool2d, arg("x"), arg("kernel"), arg("stride"),
           arg("padding") = Dims{0, 0}, arg("ceil_mode") = false, arg("count_include_pad") = true,
           arg("divisor_override") = 0, NoGil());
+    m.def("avg_pool2d_backward", &avg_pool2d_backward, arg("dy"), arg("x_shape"), arg("kernel"),
+          arg("stride"), arg("padding") = Dims{0, 0}, arg("ceil_mode") = false,
+          arg("count_include_pad") = true, arg("divisor_override") = 0, NoGil());
     m.def("adaptive_avg_pool2d", &adaptive_avg_pool2d, arg("x"), arg("out_hw"), NoGil());
-    m.def("adaptive_avg_pool2d_backward", &adaptive_avg_pool2d_backward, arg("dy"), arg("x_shape"), NoGil());
+    m.def("adaptive_avg_pool2d_backward", &adaptive_avg_pool2d_backward, arg("dy"), arg("x_shape"),
+          NoGil());
     m.def(
         "adaptive_max_pool2d",
         [](const Array& x, const Dims& out_hw, bool with_indices) {

@@ -8,8 +8,10 @@ namespace engine {
 
 void bind_random(py::module_& m) {
     using py::arg;
-    m.def("uniform", &uniform, arg("shape"), arg("low"), arg("high"), arg("seed"), arg("offset"), NoGil());
-    m.def("normal", &normal, arg("shape"), arg("mean"), arg("std"), arg("seed"), arg("offset"), NoGil());
+    m.def("uniform", &uniform, arg("shape"), arg("low"), arg("high"), arg("seed"), arg("offset"),
+          NoGil());
+    m.def("normal", &normal, arg("shape"), arg("mean"), arg("std"), arg("seed"), arg("offset"),
+          NoGil());
     m.def(
         "dropout",
         [](const Array& x, double p, uint64_t seed, uint64_t offset, std::string_view mode) {

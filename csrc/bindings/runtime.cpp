@@ -2,9 +2,9 @@
 #include <chrono>
 
 #include "bindings/bindings.h"
+#include "core/env.h"
 #include "core/memory.h"
 #include "core/parallel.h"
-#include "core/env.h"
 #include "dispatch/table.h"
 #include "ops/measure.h"
 

@@ -13,7 +13,8 @@ Storage::~Storage() {
         release(data_, bytes_);
 }
 
-std::shared_ptr<Workspace> Storage::pack(uint64_t key, const std::function<std::shared_ptr<Workspace>()>& make) {
+std::shared_ptr<Workspace> Storage::pack(uint64_t key,
+                                         const std::function<std::shared_ptr<Workspace>()>& make) {
     if (shared_outside_) return make();
     const uint64_t now = version();
     {
@@ -23,9 +24,10 @@ std::shared_ptr<Workspace> Storage::pack(uint64_t key, const std::function<std::
     }
     std::shared_ptr<Workspace> made = make();
     std::lock_guard<std::mutex> lock(packs_mutex_);
-    packs_.erase(std::remove_if(packs_.begin(), packs_.end(),
-                                [&](const Pack& pack) { return pack.version != now || pack.key == key; }),
-                 packs_.end());
+    packs_.erase(
+        std::remove_if(packs_.begin(), packs_.end(),
+                       [&](const Pack& pack) { return pack.version != now || pack.key == key; }),
+        packs_.end());
     packs_.push_back({key, now, made});
     return made;
 }
@@ -81,8 +83,8 @@ bool Array::is_dense() const {
 
 Array empty(const Dims& shape, DType dtype) {
     const int64_t count = numel(shape);
-    ENGINE_CHECK(count < (int64_t{1} << 58), Kind::memory, "shape ", to_string(shape), " has ", count,
-                 " elements, more than any machine holds");
+    ENGINE_CHECK(count < (int64_t{1} << 58), Kind::memory, "shape ", to_string(shape), " has ",
+                 count, " elements, more than any machine holds");
     auto storage = std::make_shared<Storage>(static_cast<size_t>(count) * size_of(dtype));
     return {std::move(storage), 0, shape, canonical_strides(shape), dtype};
 }
@@ -110,14 +112,15 @@ int64_t pixel_stride(const Array& a) {
 Array as_pixels(const Array& a) { return pixel_stride(a) >= 0 ? a : contiguous(a); }
 
 void expect_f32(const char* op, const char* name, const Array& a) {
-    ENGINE_CHECK(a.dtype() == DType::f32, Kind::type, "[", op, "] expected ", name, " of dtype float32, got ",
-                 name_of(a.dtype()), ": convert it with .float()");
+    ENGINE_CHECK(a.dtype() == DType::f32, Kind::type, "[", op, "] expected ", name,
+                 " of dtype float32, got ", name_of(a.dtype()), ": convert it with .float()");
 }
 
 void expect_rank(const char* op, const char* name, const Array& a, int rank) {
-    ENGINE_CHECK(a.rank() == rank, Kind::value, "[", op, "] expected ", name, " with ", rank, " axes",
-                 rank == 4 ? " (N, C, H, W)" : "", ", got shape ", to_string(a.shape()),
-                 rank == 4 && a.rank() == 3 ? ": add the batch axis with unsqueeze(0)" : ": reshape it");
+    ENGINE_CHECK(
+        a.rank() == rank, Kind::value, "[", op, "] expected ", name, " with ", rank, " axes",
+        rank == 4 ? " (N, C, H, W)" : "", ", got shape ", to_string(a.shape()),
+        rank == 4 && a.rank() == 3 ? ": add the batch axis with unsqueeze(0)" : ": reshape it");
 }
 
 }  // namespace engine

@@ -41,7 +41,8 @@ class Storage {
     bool shared_outside() const { return shared_outside_; }
 
     // The pack for `key`, made by `make` when there is none of the present version.
-    std::shared_ptr<Workspace> pack(uint64_t key, const std::function<std::shared_ptr<Workspace>()>& make);
+    std::shared_ptr<Workspace> pack(uint64_t key,
+                                    const std::function<std::shared_ptr<Workspace>()>& make);
 
   private:
     void* data_;
@@ -57,7 +58,11 @@ class Array {
   public:
     Array() = default;
     Array(std::shared_ptr<Storage> storage, int64_t offset, Dims shape, Dims strides, DType dtype)
-        : storage_(std::move(storage)), offset_(offset), shape_(shape), strides_(strides), dtype_(dtype) {}
+        : storage_(std::move(storage)),
+          offset_(offset),
+          shape_(shape),
+          strides_(strides),
+          dtype_(dtype) {}
 
     bool defined() const { return storage_ != nullptr; }
     const Dims& shape() const { return shape_; }
@@ -70,7 +75,10 @@ class Array {
     int64_t offset() const { return offset_; }  // of element (0, ..., 0), in elements
     const std::shared_ptr<Storage>& storage() const { return storage_; }
 
-    void* raw() const { return static_cast<char*>(storage_->data()) + offset_ * static_cast<int64_t>(size_of(dtype_)); }
+    void* raw() const {
+        return static_cast<char*>(storage_->data()) +
+               offset_ * static_cast<int64_t>(size_of(dtype_));
+    }
     template <class T>
     T* ptr() const {
         return static_cast<T*>(raw());
@@ -81,7 +89,9 @@ class Array {
     // Elements fill a contiguous range without gap or overlap, in whatever order of axes.
     bool is_dense() const;
     // The same memory seen with another shape and strides.
-    Array view(Dims shape, Dims strides, int64_t offset) const { return {storage_, offset, shape, strides, dtype_}; }
+    Array view(Dims shape, Dims strides, int64_t offset) const {
+        return {storage_, offset, shape, strides, dtype_};
+    }
     void mark_written() const { storage_->mark_written(); }
 
   private:

@@ -10,7 +10,8 @@ bool cpu_supports(const std::string& isa) {
     // The built-in also asks the operating system (XGETBV) whether it saves the registers.
     __builtin_cpu_init();
     if (isa == "avx2")
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("f16c");
     if (isa == "avx512")
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&

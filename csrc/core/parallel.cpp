@@ -21,6 +21,8 @@ namespace engine {
 
 namespace {
 
+constexpr int kMaxThreads = 4096;
+
 int cores_by_affinity() {
 #ifdef __linux__
     cpu_set_t set;
@@ -52,7 +54,7 @@ int cores_by_cgroup() {
 int default_threads() {
     for (const char* name : {"ENGINE_NUM_THREADS", "OMP_NUM_THREADS"}) {
         int count = env_int(name, 0);
-        if (count > 0) return count;
+        if (count > 0) return count < kMaxThreads ? count : kMaxThreads;
     }
     int cores = cores_by_affinity();
     int granted = cores_by_cgroup();
@@ -133,8 +135,8 @@ int num_threads() {
 }
 
 void set_num_threads(int count) {
-    ENGINE_CHECK(count >= 1 && count <= 4096, Kind::value,
-                 "[set_num_threads] expected between 1 and 4096 threads, got ", count);
+    ENGINE_CHECK(count >= 1 && count <= kMaxThreads, Kind::value,
+                 "[set_num_threads] expected between 1 and ", kMaxThreads, " threads, got ", count);
     num_threads();  // registers the fork handler
     thread_count.store(count, std::memory_order_relaxed);
 }

@@ -18,8 +18,9 @@ void run_parallel(int64_t items, int threads, RangeFunction function, void* cont
 }  // namespace detail
 
 // Calls f(begin, end, thread) with contiguous ranges that cover [0, items); thread t of T owns
-// [items*t/T, items*(t+1)/T), so the same thread owns the same rows in every layer. f must not throw.
-// At most items / grain threads take part: choose grain so that one thread has 16k operations.
+// [items*t/T, items*(t+1)/T), so the same thread owns the same rows in every layer. f must not
+// throw. At most items / grain threads take part: choose grain so that one thread has 16k
+// operations.
 template <class F>
 void parallel_for(int64_t items, int64_t grain, F&& f) {
     if (items <= 0) return;

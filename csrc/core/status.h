@@ -34,7 +34,7 @@ template <class... Parts>
 
 // ENGINE_CHECK(ok, Kind::value, "[conv2d] expected ", 3, " channels"): message parts are streamed
 // only on failure.
-#define ENGINE_CHECK(condition, ...)                          \
-    do {                                                      \
+#define ENGINE_CHECK(condition, ...)                                        \
+    do {                                                                    \
         if (__builtin_expect(!(condition), 0)) ::engine::fail(__VA_ARGS__); \
     } while (0)

@@ -1,4 +1,5 @@
-// Arguments of the kernels in csrc/kernels/eltwise.cpp, and the two lists of elementwise operations.
+// Arguments of the kernels in csrc/kernels/eltwise.cpp, and the two lists of elementwise
+// operations.
 //
 // The lists are the only place that names the operations: the enumerations, the names Python uses,
 // the switch of each kernel and what the backward pass keeps are generated from them. To add one:
@@ -12,63 +13,63 @@
 //   result  f32 | b8: type of the output
 //   saved   what the gradient is a function of beside dy: x | y | nothing; or no_gradient
 //   cost    cheap | heavy: how much work one element is, for the split over threads
-#define ENGINE_UNARY_OPS(X)               \
-    X(relu, f32, y, cheap)                \
-    X(relu6, f32, y, cheap)               \
-    X(leaky_relu, f32, x, cheap)          \
-    X(elu, f32, x, heavy)                 \
-    X(selu, f32, y, heavy)                \
-    X(gelu, f32, x, heavy)                \
-    X(gelu_tanh, f32, x, heavy)           \
-    X(silu, f32, x, heavy)                \
-    X(mish, f32, x, heavy)                \
-    X(sigmoid, f32, y, heavy)             \
-    X(tanh, f32, y, heavy)                \
-    X(softplus, f32, x, heavy)            \
-    X(hardtanh, f32, x, cheap)            \
-    X(hardswish, f32, x, cheap)           \
-    X(hardsigmoid, f32, x, cheap)         \
-    X(logsigmoid, f32, x, heavy)          \
-    X(softsign, f32, x, cheap)            \
-    X(neg, f32, nothing, cheap)           \
-    X(abs, f32, x, cheap)                 \
-    X(exp, f32, y, heavy)                 \
-    X(log, f32, x, heavy)                 \
-    X(log1p, f32, x, heavy)               \
-    X(expm1, f32, y, heavy)               \
-    X(sqrt, f32, y, cheap)                \
-    X(rsqrt, f32, y, cheap)               \
-    X(square, f32, x, cheap)              \
-    X(reciprocal, f32, y, cheap)          \
-    X(sin, f32, x, heavy)                 \
-    X(cos, f32, x, heavy)                 \
-    X(erf, f32, x, heavy)                 \
-    X(sign, f32, nothing, cheap)          \
-    X(floor, f32, nothing, cheap)         \
-    X(ceil, f32, nothing, cheap)          \
-    X(round, f32, nothing, cheap)         \
-    X(clamp, f32, x, cheap)               \
-    X(pow_scalar, f32, x, heavy)          \
+#define ENGINE_UNARY_OPS(X)                \
+    X(relu, f32, y, cheap)                 \
+    X(relu6, f32, y, cheap)                \
+    X(leaky_relu, f32, x, cheap)           \
+    X(elu, f32, x, heavy)                  \
+    X(selu, f32, y, heavy)                 \
+    X(gelu, f32, x, heavy)                 \
+    X(gelu_tanh, f32, x, heavy)            \
+    X(silu, f32, x, heavy)                 \
+    X(mish, f32, x, heavy)                 \
+    X(sigmoid, f32, y, heavy)              \
+    X(tanh, f32, y, heavy)                 \
+    X(softplus, f32, x, heavy)             \
+    X(hardtanh, f32, x, cheap)             \
+    X(hardswish, f32, x, cheap)            \
+    X(hardsigmoid, f32, x, cheap)          \
+    X(logsigmoid, f32, x, heavy)           \
+    X(softsign, f32, x, cheap)             \
+    X(neg, f32, nothing, cheap)            \
+    X(abs, f32, x, cheap)                  \
+    X(exp, f32, y, heavy)                  \
+    X(log, f32, x, heavy)                  \
+    X(log1p, f32, x, heavy)                \
+    X(expm1, f32, y, heavy)                \
+    X(sqrt, f32, y, cheap)                 \
+    X(rsqrt, f32, y, cheap)                \
+    X(square, f32, x, cheap)               \
+    X(reciprocal, f32, y, cheap)           \
+    X(sin, f32, x, heavy)                  \
+    X(cos, f32, x, heavy)                  \
+    X(erf, f32, x, heavy)                  \
+    X(sign, f32, nothing, cheap)           \
+    X(floor, f32, nothing, cheap)          \
+    X(ceil, f32, nothing, cheap)           \
+    X(round, f32, nothing, cheap)          \
+    X(clamp, f32, x, cheap)                \
+    X(pow_scalar, f32, x, heavy)           \
     X(logical_not, b8, no_gradient, cheap) \
-    X(isnan, b8, no_gradient, cheap)      \
+    X(isnan, b8, no_gradient, cheap)       \
     X(isfinite, b8, no_gradient, cheap)
 
 // X(name, result, cost)
-#define ENGINE_BINARY_OPS(X)     \
-    X(add, f32, cheap)           \
-    X(sub, f32, cheap)           \
-    X(mul, f32, cheap)           \
-    X(div, f32, cheap)           \
-    X(pow, f32, heavy)           \
-    X(maximum, f32, cheap)       \
-    X(minimum, f32, cheap)       \
-    X(eq, b8, cheap)             \
-    X(ne, b8, cheap)             \
-    X(lt, b8, cheap)             \
-    X(le, b8, cheap)             \
-    X(gt, b8, cheap)             \
-    X(ge, b8, cheap)             \
-    X(logical_and, b8, cheap)    \
+#define ENGINE_BINARY_OPS(X)  \
+    X(add, f32, cheap)        \
+    X(sub, f32, cheap)        \
+    X(mul, f32, cheap)        \
+    X(div, f32, cheap)        \
+    X(pow, f32, heavy)        \
+    X(maximum, f32, cheap)    \
+    X(minimum, f32, cheap)    \
+    X(eq, b8, cheap)          \
+    X(ne, b8, cheap)          \
+    X(lt, b8, cheap)          \
+    X(le, b8, cheap)          \
+    X(gt, b8, cheap)          \
+    X(ge, b8, cheap)          \
+    X(logical_and, b8, cheap) \
     X(logical_or, b8, cheap)
 
 namespace engine {
@@ -82,8 +83,9 @@ enum class BinaryOp : int32_t {
 #undef ENGINE_ENUMERATOR
 };
 
-// All kernels here walk `rows` rows of `n` elements; *_row is an operand's distance between rows, in
-// elements. A row is contiguous; where an operand has a step, 0 stands for one value for the row.
+// All kernels here walk `rows` rows of `n` elements; *_row is an operand's distance between rows,
+// in elements. A row is contiguous; where an operand has a step, 0 stands for one value for the
+// row.
 struct UnaryArgs {
     UnaryOp op;
     const float* src;

@@ -29,7 +29,8 @@ struct ChannelAffineArgs {
     const float *mean, *scale, *shift;
 };
 
-// dx = dy * dy_scale[c] + (x - mean[c]) * x_scale[c] + shift[c]; with x null, dx = dy * dy_scale[c].
+// dx = dy * dy_scale[c] + (x - mean[c]) * x_scale[c] + shift[c]; with x null, dx = dy *
+// dy_scale[c].
 struct ChannelGradArgs {
     const float *dy, *x;
     float* dx;
@@ -56,7 +57,8 @@ struct RowNormBackwardArgs {
     float *dweight, *dbias;
 };
 
-// y[c] = x[c] / d[c]^beta, d[c] = k + alpha_over_size * sum of x^2 over channels [c - before, c + after].
+// y[c] = x[c] / d[c]^beta, d[c] = k + alpha_over_size * sum of x^2 over channels [c - before, c +
+// after].
 struct ResponseNormArgs {
     const float* src;
     float* dst;

@@ -46,7 +46,8 @@ struct AdamArgs {
     float inv_root_bc2;  // 1 / sqrt(1 - beta2^step)
     float eps;
     float weight_decay;  // added to the gradient
-    float decay_factor;  // multiplies the parameter first: 1 - lr * weight_decay when decoupled, else 1
+    float decay_factor;  // multiplies the parameter first: 1 - lr * weight_decay when decoupled,
+                         // else 1
     float l1;
     bool maximize;
 };

@@ -11,9 +11,9 @@
 
 namespace engine {
 
-#define DECLARE_TABLE(isa_name)          \
-    namespace isa_name {                 \
-    extern const KernelTable kTable;     \
+#define DECLARE_TABLE(isa_name)      \
+    namespace isa_name {             \
+    extern const KernelTable kTable; \
     }
 ENGINE_ISA_LIST(DECLARE_TABLE)
 #undef DECLARE_TABLE
@@ -62,7 +62,8 @@ void initialise_dispatch() {
         set_isa(available_isas().back());
     else
         set_isa(wanted);
-    if (verbosity() > 0) log_line("instruction set " + isa() + " (of " + names(available_isas()) + ")");
+    if (verbosity() > 0)
+        log_line("instruction set " + isa() + " (of " + names(available_isas()) + ")");
 }
 
 }  // namespace engine

@@ -2,9 +2,9 @@
 //
 //   dst[p][c] = bias[c] + sum_r sum_q src[row r][pixel q][c] * weight[tap(r, q)][c]
 //
-// Method: vectors over channels; the sums of one pixel's vectors stay in registers over all taps. Which
-// rows and pixels take part comes as tables, so padding costs no copy, and the input gradient (any
-// stride and dilation) is the same loop with other tables.
+// Method: vectors over channels; the sums of one pixel's vectors stay in registers over all taps.
+// Which rows and pixels take part comes as tables, so padding costs no copy, and the input gradient
+// (any stride and dilation) is the same loop with other tables.
 #include "dispatch/args.h"
 #include "simd/simd.h"
 
@@ -21,7 +21,8 @@ inline __attribute__((always_inline)) void block(const DepthwiseArgs& d, int64_t
         for (int v = 0; v < NV; ++v) {
             sum[v] = zero();
             if (d.bias)
-                sum[v] = v == NV - 1 ? load_n(d.bias + c + v * VL, last) : load(d.bias + c + v * VL);
+                sum[v] =
+                    v == NV - 1 ? load_n(d.bias + c + v * VL, last) : load(d.bias + c + v * VL);
         }
         for (int64_t r = 0; r < d.row_count; ++r) {
             const float* s = d.src + d.row_src[r] + c;
@@ -54,7 +55,8 @@ inline __attribute__((always_inline)) void block(const DepthwiseArgs& d, int64_t
 void depthwise_row(const DepthwiseArgs& d) {
     int64_t c = 0;
     for (; c + 4 * VL <= d.channels; c += 4 * VL) block<4>(d, c, VL);
-    for (; c < d.channels; c += VL) block<1>(d, c, static_cast<int>(d.channels - c < VL ? d.channels - c : VL));
+    for (; c < d.channels; c += VL)
+        block<1>(d, c, static_cast<int>(d.channels - c < VL ? d.channels - c : VL));
 }
 
 void depthwise_weight_row(const DepthwiseWeightArgs& d) {
@@ -62,7 +64,8 @@ void depthwise_weight_row(const DepthwiseWeightArgs& d) {
         const int n = static_cast<int>(d.channels - c < VL ? d.channels - c : VL);
         vf sum = load_n(d.dweight + c, n);
         for (int64_t p = 0; p < d.pixels; ++p)
-            sum = fma(load_n(d.src + p * d.src_pixel + c, n), load_n(d.grad + p * d.grad_pixel + c, n), sum);
+            sum = fma(load_n(d.src + p * d.src_pixel + c, n),
+                      load_n(d.grad + p * d.grad_pixel + c, n), sum);
         store_n(d.dweight + c, sum, n);
     }
 }

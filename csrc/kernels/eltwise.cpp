@@ -1,13 +1,14 @@
 // Elementwise operations.
 //
-// Formula   dst[i] = f(src[i]);  dx[i] = dy[i] * f'(x[i]), from x or from y as ENGINE_UNARY_OPS says
-// Layout    rows of contiguous elements, operands of a row contiguous (step 1) or one value (step 0);
+// Formula   dst[i] = f(src[i]);  dx[i] = dy[i] * f'(x[i]), from x or from y as ENGINE_UNARY_OPS
+// says Layout    rows of contiguous elements, operands of a row contiguous (step 1) or one value
+// (step 0);
 //           layout of the array does not matter here, the op hands out runs
 // Method    one vector per iteration, masked tail; one FORWARD and one BACKWARD line per operation
 // Registers the constants of the polynomials (up to 20) plus a few; memory-bound for the cheap ones
 #include "dispatch/args.h"
-#include "simd/simd.h"
 #include "simd/math.h"
+#include "simd/simd.h"
 
 namespace engine {
 namespace ENGINE_ISA {
@@ -25,12 +26,12 @@ typedef uint8_t result_b8;
 
 // ---- unary ----
 
-#define FORWARD(name)                                                             \
+#define FORWARD(name)                                                                \
     ENGINE_INLINE auto name##_forward([[maybe_unused]] vf x, [[maybe_unused]] vf p0, \
                                       [[maybe_unused]] vf p1)
 // The parameter after dy is what the list says the gradient needs. Which side a NaN and the corners
 // fall on is torch's choice.
-#define BACKWARD(name, saved)                                                  \
+#define BACKWARD(name, saved)                                                           \
     ENGINE_INLINE vf name##_backward([[maybe_unused]] vf dy, [[maybe_unused]] vf saved, \
                                      [[maybe_unused]] vf p0, [[maybe_unused]] vf p1)
 
@@ -68,9 +69,7 @@ BACKWARD(gelu, x) {
 // (1 + tanh u) / 2 = sigmoid(2u), which keeps its digits where tanh u is near -1.
 constexpr float kGeluSlope = 1.59576912160573071f;  // 2 sqrt(2 / pi)
 constexpr float kGeluCubic = 0.044715f;
-FORWARD(gelu_tanh) {
-    return x * sigmoid(set1(kGeluSlope) * fma(set1(kGeluCubic) * x * x, x, x));
-}
+FORWARD(gelu_tanh) { return x * sigmoid(set1(kGeluSlope) * fma(set1(kGeluCubic) * x * x, x, x)); }
 BACKWARD(gelu_tanh, x) {
     const vf xx = x * x;
     const vf s = sigmoid(set1(kGeluSlope) * fma(set1(kGeluCubic) * xx, x, x));
@@ -278,8 +277,7 @@ ENGINE_INLINE void map_binary_steps(const BinaryArgs& args, F f) {
         int64_t i = 0;
         for (; i + VL <= args.n; i += VL) put(dst + i, f(get<a_step>(a, i), get<b_step>(b, i)));
         const int rest = static_cast<int>(args.n - i);
-        if (rest > 0)
-            put_n(dst + i, f(get_n<a_step>(a, i, rest), get_n<b_step>(b, i, rest)), rest);
+        if (rest > 0) put_n(dst + i, f(get_n<a_step>(a, i, rest), get_n<b_step>(b, i, rest)), rest);
     }
 }
 
@@ -362,21 +360,22 @@ void prelu_backward_rows(const PreluBackwardArgs& args) {
 // The switches; one case per row of the lists.
 void eltwise_unary(const UnaryArgs& a) {
     switch (a.op) {
-#define CASE(name, result, saved, cost)                                                         \
-    case UnaryOp::name:                                                                         \
-        map_unary<result_##result>(                                                             \
-            a, [](vf x, vf p0, vf p1)                                                           \
-                   __attribute__((always_inline)) { return name##_forward(x, p0, p1); });       \
+#define CASE(name, result, saved, cost)                                                       \
+    case UnaryOp::name:                                                                       \
+        map_unary<result_##result>(a, [](vf x, vf p0, vf p1) __attribute__((always_inline)) { \
+            return name##_forward(x, p0, p1);                                                 \
+        });                                                                                   \
         break;
         ENGINE_UNARY_OPS(CASE)
 #undef CASE
     }
 }
 
-#define BACKWARD_CASE(name, kept)                                                                \
-    case UnaryOp::name:                                                                          \
-        map_backward<Saved::kept>(a, [](vf dy, vf s, vf p0, vf p1) __attribute__((               \
-                                         always_inline)) { return name##_backward(dy, s, p0, p1); }); \
+#define BACKWARD_CASE(name, kept)                                                              \
+    case UnaryOp::name:                                                                        \
+        map_backward<Saved::kept>(                                                             \
+            a, [](vf dy, vf s, vf p0, vf p1)                                                   \
+                   __attribute__((always_inline)) { return name##_backward(dy, s, p0, p1); }); \
         break;
 #define BACKWARD_x(name) BACKWARD_CASE(name, x)
 #define BACKWARD_y(name) BACKWARD_CASE(name, y)
@@ -393,9 +392,9 @@ void eltwise_unary_backward(const UnaryBackwardArgs& a) {
 
 void eltwise_binary(const BinaryArgs& args) {
     switch (args.op) {
-#define CASE(name, result, cost)                                                                 \
-    case BinaryOp::name:                                                                         \
-        map_binary<result_##result>(                                                             \
+#define CASE(name, result, cost)                                                                  \
+    case BinaryOp::name:                                                                          \
+        map_binary<result_##result>(                                                              \
             args, [](vf a, vf b) __attribute__((always_inline)) { return name##_binary(a, b); }); \
         break;
         ENGINE_BINARY_OPS(CASE)

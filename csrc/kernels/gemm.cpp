@@ -4,12 +4,12 @@
 //
 // Method: a tile of MR rows x NV vectors of C stays in registers; per k, NV loads of B and MR
 // broadcasts of A. A is read where it lies (any row and depth stride): convolutions pass pixels,
-// weight gradients pass transposed operands, nothing is repacked. Rows are split evenly over tiles, so
-// that no tile is left with a row or two.
-// Registers: MR * NV sums + NV of B + 1 broadcast: AVX-512 14x2 = 31 of 32, 6x4 = 29; AVX2 6x2 = 15 of
-// 16. A's rows are addressed from ceil(MR / 3) base pointers as p, p + s, p + 2s (scaled addressing);
-// one pointer per row would spill.
-// Tried and lost elsewhere (see the project's performance notes): 7x4 (33 registers, spills), packing A.
+// weight gradients pass transposed operands, nothing is repacked. Rows are split evenly over tiles,
+// so that no tile is left with a row or two. Registers: MR * NV sums + NV of B + 1 broadcast:
+// AVX-512 14x2 = 31 of 32, 6x4 = 29; AVX2 6x2 = 15 of
+// 16. A's rows are addressed from ceil(MR / 3) base pointers as p, p + s, p + 2s (scaled
+// addressing); one pointer per row would spill. Tried and lost elsewhere (see the project's
+// performance notes): 7x4 (33 registers, spills), packing A.
 #include "dispatch/args.h"
 #include "simd/simd.h"
 #include "simd/tune.h"
@@ -20,9 +20,11 @@ namespace ENGINE_ISA {
 namespace {
 
 template <int MR, int NV>
-inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* a, float* c, const float* residual) {
+inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* a, float* c,
+                                                const float* residual) {
     vf sum[MR][NV];
-    const int last = static_cast<int>(g.columns - (NV - 1) * VL);  // columns in the last vector, 1 to VL
+    const int last =
+        static_cast<int>(g.columns - (NV - 1) * VL);  // columns in the last vector, 1 to VL
     if (g.accumulate) {
 #pragma GCC unroll 16
         for (int i = 0; i < MR; ++i) {
@@ -109,7 +111,8 @@ void panel(const GemmArgs& g) {
     const int64_t tiles = (g.rows + MAX - 1) / MAX;
     const int64_t base = g.rows / tiles, longer = g.rows % tiles;
     const TileFunction short_tile = Rows<NV, MAX>::get(static_cast<int>(base));
-    const TileFunction long_tile = longer ? Rows<NV, MAX>::get(static_cast<int>(base + 1)) : short_tile;
+    const TileFunction long_tile =
+        longer ? Rows<NV, MAX>::get(static_cast<int>(base + 1)) : short_tile;
     int64_t i = 0;
     for (int64_t t = 0; t < tiles; ++t) {
         const bool is_long = t < longer;

@@ -19,7 +19,9 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) { return left < VL ? static_cast<int>(left) : static_cast<int>(VL); }
+inline int lanes_left(int64_t left) {
+    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
+}
 inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf v, int n) {
     if (n == VL)
@@ -40,7 +42,9 @@ inline void copy_bytes(char* dst, const char* src, int64_t bytes) {
         const int64_t words = bytes / 4;
         int64_t i = 0;
         for (; i + VL <= words; i += VL) storei(to + i, loadi(from + i));
-        if (i < words) storei_n(to + i, loadi_n(from + i, static_cast<int>(words - i)), static_cast<int>(words - i));
+        if (i < words)
+            storei_n(to + i, loadi_n(from + i, static_cast<int>(words - i)),
+                     static_cast<int>(words - i));
     }
 }
 
@@ -73,7 +77,8 @@ inline void add_rows_of(const AddRowsArgs& a) {
     for (int64_t o = a.begin; o < a.end; ++o)
         for (int64_t j = 0; j < a.count; ++j)
             add_range(dst + (o * a.axis + a.index[j]) * a.inner + a.inner_begin,
-                      src + (o * a.count + j) * a.inner + a.inner_begin, a.inner_end - a.inner_begin);
+                      src + (o * a.count + j) * a.inner + a.inner_begin,
+                      a.inner_end - a.inner_begin);
 }
 
 template <class T>
@@ -136,7 +141,8 @@ inline void scatter_add_of(const LinesArgs& a) {
 }  // namespace
 
 void copy_rows(const CopyRowsArgs& a) {
-    for (int64_t r = 0; r < a.rows; ++r) copy_bytes(a.dst + r * a.dst_step, a.src + r * a.src_step, a.bytes);
+    for (int64_t r = 0; r < a.rows; ++r)
+        copy_bytes(a.dst + r * a.dst_step, a.src + r * a.src_step, a.bytes);
 }
 
 void take_rows(const TakeRowsArgs& a) {
@@ -145,7 +151,8 @@ void take_rows(const TakeRowsArgs& a) {
     if (a.bytes == 1) return take_elements<uint8_t>(a);
     for (int64_t o = a.begin; o < a.end; ++o)
         for (int64_t j = 0; j < a.count; ++j)
-            copy_bytes(a.dst + (o * a.count + j) * a.bytes, a.src + (o * a.axis + a.index[j]) * a.bytes, a.bytes);
+            copy_bytes(a.dst + (o * a.count + j) * a.bytes,
+                       a.src + (o * a.axis + a.index[j]) * a.bytes, a.bytes);
 }
 
 void add_rows(const AddRowsArgs& a) {
@@ -196,7 +203,8 @@ void pad_backward(const PadBackwardArgs& a) {
         for (int64_t e = a.y_begin[iy]; e < a.y_begin[iy + 1]; ++e) {
             const float* dy = a.dy + (image * a.out_h + a.y_list[e]) * a.out_w * a.dy_ld;
             for (int64_t ox = 0; ox < a.out_w; ++ox)
-                if (a.x_map[ox] >= 0) add_range(dx + a.x_map[ox] * a.dx_ld, dy + ox * a.dy_ld, a.channels);
+                if (a.x_map[ox] >= 0)
+                    add_range(dx + a.x_map[ox] * a.dx_ld, dy + ox * a.dy_ld, a.channels);
         }
     }
 }

@@ -15,15 +15,17 @@
 // Row sums run over blocks of 4096 floats, four accumulators each, added up in double.
 // Registers: 8 accumulators + 4 means for statistics; 4 pixels + 3 parameters for the maps.
 #include "dispatch/args.h"
-#include "simd/simd.h"
 #include "simd/math.h"
+#include "simd/simd.h"
 
 namespace engine {
 namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) { return left < VL ? static_cast<int>(left) : static_cast<int>(VL); }
+inline int lanes_left(int64_t left) {
+    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
+}
 inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf v, int n) {
     if (n == VL)
@@ -106,7 +108,8 @@ inline void grad_pixels(const ChannelGradArgs& a, const float* dy, const float* 
         for (int p = 0; p < kPixels; ++p) {
             const vf centred = load_some(x + p * a.x_ld + c, n) - mean;
             const vf rest = fma(centred, x_scale, shift);
-            store_some(dx + p * a.dx_ld + c, fma(load_some(dy + p * a.dy_ld + c, n), dy_scale, rest), n);
+            store_some(dx + p * a.dx_ld + c,
+                       fma(load_some(dy + p * a.dy_ld + c, n), dy_scale, rest), n);
         }
     }
 }
@@ -160,7 +163,8 @@ inline double row_deviation(const float* x, int64_t columns, float mean_value) {
 }
 
 // dst[c] = x[c]^2 with `before` zeros in front and `after` behind.
-inline void squares_of(const float* x, int64_t channels, int64_t before, int64_t after, float* dst) {
+inline void squares_of(const float* x, int64_t channels, int64_t before, int64_t after,
+                       float* dst) {
     for (int64_t i = 0; i < before; ++i) dst[i] = 0.0f;
     for (int64_t c = 0; c < channels; c += VL) {
         const int n = lanes_left(channels - c);
@@ -205,7 +209,8 @@ void channel_grad_sums(const ChannelGradSumsArgs& a) {
 
 void channel_affine(const ChannelAffineArgs& a) {
     int64_t p = 0;
-    for (; p + 4 <= a.pixels; p += 4) affine_pixels<4>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
+    for (; p + 4 <= a.pixels; p += 4)
+        affine_pixels<4>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
     for (; p < a.pixels; ++p) affine_pixels<1>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
 }
 
@@ -230,7 +235,8 @@ void row_norm_forward(const RowNormArgs& a) {
         a.invstd[row] = invstd_value;
         const vf mean = set1(mean_value), invstd = set1(invstd_value);
         // The part of the mean that float does not hold.
-        const vf rest = set1(static_cast<float>(static_cast<double>(mean_value) - exact_mean) * invstd_value);
+        const vf rest =
+            set1(static_cast<float>(static_cast<double>(mean_value) - exact_mean) * invstd_value);
         for (int64_t i = 0; i < a.columns; i += VL) {
             const int n = lanes_left(a.columns - i);
             vf v = fma(load_some(x + i, n) - mean, invstd, rest);
@@ -244,7 +250,8 @@ void row_norm_forward(const RowNormArgs& a) {
     }
 }
 
-// dx = invstd * (g - mean(g) - xhat * mean(g * xhat)) with g = dy * weight, xhat = (x - mean) * invstd.
+// dx = invstd * (g - mean(g) - xhat * mean(g * xhat)) with g = dy * weight, xhat = (x - mean) *
+// invstd.
 void row_norm_backward(const RowNormBackwardArgs& a) {
     for (int64_t i = 0; i < a.columns; i += VL) {
         if (a.dweight) store_some(a.dweight + i, zero(), lanes_left(a.columns - i));
@@ -265,7 +272,8 @@ void row_norm_backward(const RowNormBackwardArgs& a) {
                 const vf g = a.weight ? d * load_some(a.weight + i, n) : d;
                 sum = sum + g;
                 sum_x = fma(g, xhat, sum_x);
-                if (a.dweight) store_some(a.dweight + i, fma(d, xhat, load_some(a.dweight + i, n)), n);
+                if (a.dweight)
+                    store_some(a.dweight + i, fma(d, xhat, load_some(a.dweight + i, n)), n);
                 if (a.dbias) store_some(a.dbias + i, load_some(a.dbias + i, n) + d, n);
             }
             total += static_cast<double>(reduce_add(sum));
@@ -314,7 +322,8 @@ void response_norm_backward(const ResponseNormBackwardArgs& a) {
             const int n = lanes_left(a.channels - c);
             const vf d = fma(alpha, window_sum(a.squares + c, size, n), k);
             const vf g = load_some(dy + c, n);
-            // The squares of this block's channels are still needed by the next: dx holds the first term.
+            // The squares of this block's channels are still needed by the next: dx holds the first
+            // term.
             store_some(dx + c, g * power_of(d, a.beta), n);
             const vf share = g * load_some(y + c, n) / d;
             store_some(a.shares + a.after + c, share, n);

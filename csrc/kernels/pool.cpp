@@ -23,7 +23,9 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) { return left < VL ? static_cast<int>(left) : static_cast<int>(VL); }
+inline int lanes_left(int64_t left) {
+    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
+}
 
 inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf v, int n) {
@@ -35,8 +37,8 @@ inline void store_some(float* p, vf v, int n) {
 
 // One output pixel, all channels.
 template <bool kIndices>
-inline void max_window(const MaxPoolArgs& a, const float* image, float* dst, int32_t* indices, int64_t y0,
-                       int64_t y_count, int64_t x0, int64_t x_count) {
+inline void max_window(const MaxPoolArgs& a, const float* image, float* dst, int32_t* indices,
+                       int64_t y0, int64_t y_count, int64_t x0, int64_t x_count) {
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
         const float* first = image + (y0 * a.in_w + x0) * a.src_ld + c;
@@ -67,8 +69,8 @@ inline void max_window(const MaxPoolArgs& a, const float* image, float* dst, int
 }
 
 template <int kVectors>
-inline void avg_window(const AvgPoolArgs& a, const float* src, float* dst, int64_t y_count, int64_t x_count,
-                       vf size, int n) {
+inline void avg_window(const AvgPoolArgs& a, const float* src, float* dst, int64_t y_count,
+                       int64_t x_count, vf size, int n) {
     vf total[kVectors];
     for (int v = 0; v < kVectors; ++v) total[v] = zero();
     for (int64_t i = 0; i < y_count; ++i) {
@@ -76,7 +78,9 @@ inline void avg_window(const AvgPoolArgs& a, const float* src, float* dst, int64
         vf row[kVectors];
         for (int v = 0; v < kVectors; ++v) row[v] = zero();
         for (int64_t j = 0; j < x_count; ++j, p += a.src_ld)
-            for (int v = 0; v < kVectors; ++v) row[v] = row[v] + load_some(p + v * VL, v + 1 < kVectors ? static_cast<int>(VL) : n);
+            for (int v = 0; v < kVectors; ++v)
+                row[v] =
+                    row[v] + load_some(p + v * VL, v + 1 < kVectors ? static_cast<int>(VL) : n);
         for (int v = 0; v < kVectors; ++v) total[v] = total[v] + row[v];
     }
     for (int v = 0; v < kVectors; ++v)
@@ -138,9 +142,11 @@ void avg_pool_forward(const AvgPoolArgs& a) {
             float* dst = a.dst + (row * a.out_w + ox) * a.dst_ld;
             const vf size = set1(a.y_size[oy] * a.x_size[ox]);
             int64_t c = 0;
-            for (; c + 4 * VL <= a.channels; c += 4 * VL) avg_window<4>(a, src + c, dst + c, y_count, x_count, size, VL);
+            for (; c + 4 * VL <= a.channels; c += 4 * VL)
+                avg_window<4>(a, src + c, dst + c, y_count, x_count, size, VL);
             for (; c < a.channels; c += VL)
-                avg_window<1>(a, src + c, dst + c, y_count, x_count, size, lanes_left(a.channels - c));
+                avg_window<1>(a, src + c, dst + c, y_count, x_count, size,
+                              lanes_left(a.channels - c));
         }
     }
 }

@@ -4,13 +4,14 @@
 //           u = (word >> 8) 2^-24; normal pairs from words (0, 1) and (2, 3) of a counter:
 //           sqrt(-2 log(1 - u0)) (cos, sin)(2 pi u1)
 // Layout    element i of the logical row-major order takes word i; dst is a contiguous stretch
-// Method    blocks of 64 counters (256 elements) into a buffer: plain loops over arrays, which the
-//           compiler vectorises (32 x 32 -> 64 bit products), then vector code to floats. Blocks are
-//           aligned to multiples of 256 elements, so that a stretch may start and end anywhere.
+// Method    blocks of 64 counters (256 elements) into a buffer, one counter per lane, then to
+// floats.
+//           Blocks are aligned to multiples of 256 elements, so that a stretch may start and end
+//           anywhere.
 #include "core/philox.h"
 #include "dispatch/args.h"
-#include "simd/simd.h"
 #include "simd/math.h"
+#include "simd/simd.h"
 
 namespace engine {
 namespace ENGINE_ISA {
@@ -29,6 +30,7 @@ ENGINE_INLINE void random_words(const RandomArgs& a, uint64_t first_counter,
     const uint32_t offset1 = static_cast<uint32_t>(a.offset >> 32);
     const uint32_t key0 = static_cast<uint32_t>(a.seed);
     const uint32_t key1 = static_cast<uint32_t>(a.seed >> 32);
+#if defined(ENGINE_ISA_IS_generic)  // wide products are a scalar matter here
     for (int i = 0; i < kCounters; ++i) {
         uint32_t c0 = low + static_cast<uint32_t>(i), c1 = high, c2 = offset0, c3 = offset1;
         philox4x32(c0, c1, c2, c3, key0, key1);
@@ -37,6 +39,29 @@ ENGINE_INLINE void random_words(const RandomArgs& a, uint64_t first_counter,
         words[2][i] = c2;
         words[3][i] = c3;
     }
+#else
+    for (int i = 0; i < kCounters; i += VL) {
+        vi c0 = iota() + static_cast<int32_t>(low + static_cast<uint32_t>(i));
+        vi c1 = seti(static_cast<int32_t>(high));
+        vi c2 = seti(static_cast<int32_t>(offset0)), c3 = seti(static_cast<int32_t>(offset1));
+        uint32_t k0 = key0, k1 = key1;
+        for (int round = 0; round < kPhiloxRounds; ++round) {
+            vi high0, high1;
+            const vi low0 = mul_wide(c0, kPhiloxFactor0, &high0);
+            const vi low1 = mul_wide(c2, kPhiloxFactor1, &high1);
+            c0 = xori(xori(high1, c1), seti(static_cast<int32_t>(k0)));
+            c1 = low1;
+            c2 = xori(xori(high0, c3), seti(static_cast<int32_t>(k1)));
+            c3 = low0;
+            k0 += kPhiloxStep0;
+            k1 += kPhiloxStep1;
+        }
+        storei(reinterpret_cast<int32_t*>(words[0] + i), c0);
+        storei(reinterpret_cast<int32_t*>(words[1] + i), c1);
+        storei(reinterpret_cast<int32_t*>(words[2] + i), c2);
+        storei(reinterpret_cast<int32_t*>(words[3] + i), c3);
+    }
+#endif
 }
 
 // The upper 24 bits of each word, as numbers 0 .. 2^24 - 1.

@@ -2,7 +2,8 @@
 //
 // Formula   rows: out[r] = combine(out[r], src[r][0..n));  columns: out[c] over the rows
 // Layout    rows of contiguous floats at distance src_row
-// Method    blocks small enough that a float sum stays accurate (256 additions per lane at most) are
+// Method    blocks small enough that a float sum stays accurate (256 additions per lane at most)
+// are
 //           summed with several vector accumulators, block results are combined in double. The
 //           order depends on n and rows only, never on threads.
 // Registers 4 (rows) or 8 (columns) accumulators
@@ -61,8 +62,7 @@ ENGINE_INLINE float reduce_block(const float* p, int64_t n) {
     }
     for (; i + VL <= n; i += VL) a0 = Op::combine(a0, load(p + i));
     const int rest = static_cast<int>(n - i);
-    if (rest > 0)
-        a1 = Op::combine(a1, select(first_n(rest), load_n(p + i, rest), Op::identity()));
+    if (rest > 0) a1 = Op::combine(a1, select(first_n(rest), load_n(p + i, rest), Op::identity()));
     return Op::lanes(Op::combine(Op::combine(a0, a1), Op::combine(a2, a3)));
 }
 
@@ -97,8 +97,7 @@ ENGINE_INLINE void reduce_wide(const float* p, int64_t rows, int64_t step, doubl
         }
     if (r < rows)
         for (int k = 0; k < 4; ++k) even[k] = Op::combine(even[k], load(p + k * VL));
-    for (int k = 0; k < 4; ++k)
-        merge_lanes<Op>(out + k * VL, Op::combine(even[k], odd[k]), VL);
+    for (int k = 0; k < 4; ++k) merge_lanes<Op>(out + k * VL, Op::combine(even[k], odd[k]), VL);
 }
 
 // n <= VL columns, four rows at a time.
@@ -155,13 +154,13 @@ void argreduce_of(const ArgReduceArgs& a) {
 
 }  // namespace
 
-#define DISPATCH(function)                                \
-    switch (a.op) {                                       \
-        case ReduceOp::sum:                               \
-        case ReduceOp::mean: function<Sum>(a); break;     \
-        case ReduceOp::max: function<Max>(a); break;      \
-        case ReduceOp::min: function<Min>(a); break;      \
-        case ReduceOp::prod: function<Prod>(a); break;    \
+#define DISPATCH(function)                             \
+    switch (a.op) {                                    \
+        case ReduceOp::sum:                            \
+        case ReduceOp::mean: function<Sum>(a); break;  \
+        case ReduceOp::max: function<Max>(a); break;   \
+        case ReduceOp::min: function<Min>(a); break;   \
+        case ReduceOp::prod: function<Prod>(a); break; \
     }
 
 void reduce_rows(const ReduceRowsArgs& a) { DISPATCH(rows_of) }

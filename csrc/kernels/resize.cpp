@@ -1,6 +1,7 @@
 // Resampling of the last two axes.
 //
-//   dst[oy][ox] = sum over ty, tx of wy[oy][ty] * wx[ox][tx] * src[begin_y[oy] + ty][begin_x[ox] + tx]
+//   dst[oy][ox] = sum over ty, tx of wy[oy][ty] * wx[ox][tx] * src[begin_y[oy] + ty][begin_x[ox] +
+//   tx]
 //
 // Layout: channels-last, a pixel stride on either side. The op makes one table of weights per axis;
 // every mode, antialiased or not, and every gradient (the transposed table) is this one loop.
@@ -16,7 +17,9 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) { return left < VL ? static_cast<int>(left) : static_cast<int>(VL); }
+inline int lanes_left(int64_t left) {
+    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
+}
 inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf v, int n) {
     if (n == VL)
@@ -27,8 +30,8 @@ inline void store_some(float* p, vf v, int n) {
 
 // dst[i] = sum over t < count of weights[t] * src[t * step + i], i < length. The first product is
 // not added to zero, so that -0 stays -0.
-inline void weighted_sum(const float* src, int64_t step, const float* weights, int64_t count, float* dst,
-                         int64_t length) {
+inline void weighted_sum(const float* src, int64_t step, const float* weights, int64_t count,
+                         float* dst, int64_t length) {
     for (int64_t i = 0; i < length; i += VL) {
         const int n = lanes_left(length - i);
         vf sum = zero();
@@ -57,12 +60,13 @@ void resize_rows(const ResizeArgs& a) {
             weighted_sum(src, in_row, y_weights, y_count, a.row, a.in_w * a.channels);
         } else {
             for (int64_t ix = 0; ix < a.in_w; ++ix)
-                weighted_sum(src + ix * a.src_ld, in_row, y_weights, y_count, a.row + ix * a.channels, a.channels);
+                weighted_sum(src + ix * a.src_ld, in_row, y_weights, y_count,
+                             a.row + ix * a.channels, a.channels);
         }
         float* dst = a.dst + row * a.out_w * a.dst_ld;
         for (int64_t ox = 0; ox < a.out_w; ++ox)
-            weighted_sum(line + a.x.begin[ox] * line_ld, line_ld, a.x.weights + a.x.offset[ox], a.x.count[ox],
-                         dst + ox * a.dst_ld, a.channels);
+            weighted_sum(line + a.x.begin[ox] * line_ld, line_ld, a.x.weights + a.x.offset[ox],
+                         a.x.count[ox], dst + ox * a.dst_ld, a.channels);
     }
 }
 

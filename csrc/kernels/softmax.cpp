@@ -9,8 +9,8 @@
 // Method    maximum, sum of exponentials, result: three passes, the row stays in the cache.
 // Registers the exponential's constants and four accumulators
 #include "dispatch/args.h"
-#include "simd/simd.h"
 #include "simd/math.h"
+#include "simd/simd.h"
 
 namespace engine {
 namespace ENGINE_ISA {

@@ -1,5 +1,5 @@
-// This instruction set's row of the dispatch table: constant data, filled from kernels.def. A kernel
-// that is listed but not written for every instruction set fails to link.
+// This instruction set's row of the dispatch table: constant data, filled from kernels.def. A
+// kernel that is listed but not written for every instruction set fails to link.
 #include "dispatch/kernel_table.h"
 #include "simd/simd.h"
 
@@ -14,7 +14,8 @@ namespace ENGINE_ISA {
 #define ENGINE_TEXT(x) ENGINE_TEXT_OF(x)
 extern const KernelTable kTable;
 const KernelTable kTable = {
-    ENGINE_TEXT(ENGINE_ISA), VL,
+    ENGINE_TEXT(ENGINE_ISA),
+    VL,
 #define KERNEL(name, Args) &name,
 #include "dispatch/kernels.def"
 #undef KERNEL

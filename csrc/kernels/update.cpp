@@ -14,15 +14,17 @@
 // do the same operations on each element, so the split over threads cannot be seen in the result.
 // Registers: six operands and the broadcast hyper-parameters.
 #include "dispatch/args.h"
-#include "simd/simd.h"
 #include "simd/math.h"
+#include "simd/simd.h"
 
 namespace engine {
 namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) { return left < VL ? static_cast<int>(left) : static_cast<int>(VL); }
+inline int lanes_left(int64_t left) {
+    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
+}
 inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
 inline void store_some(float* p, vf v, int n) {
     if (n == VL)
@@ -61,7 +63,8 @@ void sgd_update(const SgdArgs& a) {
 }
 
 void rmsprop_update(const RmspropArgs& a) {
-    const vf lr = set1(a.lr), alpha = set1(a.alpha), rest = set1(a.one_minus_alpha), eps = set1(a.eps);
+    const vf lr = set1(a.lr), alpha = set1(a.alpha), rest = set1(a.one_minus_alpha),
+             eps = set1(a.eps);
     const vf momentum = set1(a.momentum);
     for (int64_t i = 0; i < a.count; i += VL) {
         const int n = lanes_left(a.count - i);
@@ -98,7 +101,8 @@ void adagrad_update(const AdagradArgs& a) {
 }
 
 void adam_update(const AdamArgs& a) {
-    const vf share1 = set1(a.one_minus_beta1), beta2 = set1(a.beta2), share2 = set1(a.one_minus_beta2);
+    const vf share1 = set1(a.one_minus_beta1), beta2 = set1(a.beta2),
+             share2 = set1(a.one_minus_beta2);
     const vf step_size = set1(a.step_size), inv_root = set1(a.inv_root_bc2), eps = set1(a.eps);
     const vf decay = set1(a.decay_factor);
     for (int64_t i = 0; i < a.count; i += VL) {
@@ -140,7 +144,9 @@ void norm_partial(const NormPartialArgs& a) {
                 acc = min(acc, n == VL ? v : select(first_n(n), v, set1(__builtin_inff())));
                 break;
             }
-            case NormKind::count_nonzero: acc = acc + select(ne(v, zero()), set1(1.0f), zero()); break;
+            case NormKind::count_nonzero:
+                acc = acc + select(ne(v, zero()), set1(1.0f), zero());
+                break;
         }
     }
     if (lowest)

@@ -10,42 +10,50 @@
 
 namespace engine {
 
-Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride, const Dims& padding,
-               const Dims& dilation, int64_t groups) {
-    ENGINE_CHECK(x.n == 4, Kind::value, "[", op, "] expected an input of shape (N, C, H, W), got ", to_string(x),
+Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
+               const Dims& padding, const Dims& dilation, int64_t groups) {
+    ENGINE_CHECK(x.n == 4, Kind::value, "[", op, "] expected an input of shape (N, C, H, W), got ",
+                 to_string(x),
                  x.n == 3 ? ": add the batch axis with unsqueeze(0)" : ": reshape it");
-    ENGINE_CHECK(w.n == 4, Kind::value, "[", op, "] expected a weight of shape (out, in / groups, kh, kw), got ",
-                 to_string(w));
-    ENGINE_CHECK(stride.n == 2 && padding.n == 4 && dilation.n == 2, Kind::value, "[", op,
-                 "] expected stride (h, w), padding (top, bottom, left, right) and dilation (h, w)");
+    ENGINE_CHECK(w.n == 4, Kind::value, "[", op,
+                 "] expected a weight of shape (out, in / groups, kh, kw), got ", to_string(w));
+    ENGINE_CHECK(
+        stride.n == 2 && padding.n == 4 && dilation.n == 2, Kind::value, "[", op,
+        "] expected stride (h, w), padding (top, bottom, left, right) and dilation (h, w)");
     Conv c{};
     c.n = x[0], c.ic = x[1], c.ih = x[2], c.iw = x[3];
     c.oc = w[0], c.kh = w[2], c.kw = w[3];
     c.stride_h = stride[0], c.stride_w = stride[1];
-    c.pad_top = padding[0], c.pad_bottom = padding[1], c.pad_left = padding[2], c.pad_right = padding[3];
+    c.pad_top = padding[0], c.pad_bottom = padding[1], c.pad_left = padding[2],
+    c.pad_right = padding[3];
     c.dilation_h = dilation[0], c.dilation_w = dilation[1];
     c.groups = groups;
     constexpr int64_t kLimit = int64_t{1} << 40;
     for (int64_t s : stride)
-        ENGINE_CHECK(s >= 1 && s < kLimit, Kind::value, "[", op, "] expected stride >= 1, got ", to_string(stride));
+        ENGINE_CHECK(s >= 1 && s < kLimit, Kind::value, "[", op, "] expected stride >= 1, got ",
+                     to_string(stride));
     for (int64_t p : padding)
-        ENGINE_CHECK(p >= 0 && p < kLimit, Kind::value, "[", op, "] expected padding >= 0, got (top, bottom, left, right) ",
+        ENGINE_CHECK(p >= 0 && p < kLimit, Kind::value, "[", op,
+                     "] expected padding >= 0, got (top, bottom, left, right) ",
                      to_string(padding));
     for (int64_t d : dilation)
-        ENGINE_CHECK(d >= 1 && d < kLimit, Kind::value, "[", op, "] expected dilation >= 1, got ", to_string(dilation));
+        ENGINE_CHECK(d >= 1 && d < kLimit, Kind::value, "[", op, "] expected dilation >= 1, got ",
+                     to_string(dilation));
     ENGINE_CHECK(groups >= 1, Kind::value, "[", op, "] expected groups >= 1, got ", groups);
     ENGINE_CHECK(c.kh >= 1 && c.kw >= 1 && c.oc >= 1, Kind::value, "[", op,
                  "] expected a weight without empty axes, got ", to_string(w));
-    ENGINE_CHECK(c.oc % groups == 0, Kind::value, "[", op, "] expected out_channels divisible by groups, got ", c.oc,
+    ENGINE_CHECK(c.oc % groups == 0, Kind::value, "[", op,
+                 "] expected out_channels divisible by groups, got ", c.oc,
                  " output channels and groups=", groups);
-    ENGINE_CHECK(c.ic % groups == 0 && w[1] == c.ic / groups, Kind::value, "[", op, "] expected ", w[1] * groups,
-                 " input channels (weight of shape ", to_string(w), ", groups=", groups, "), got input of shape ",
-                 to_string(x), ": set in_channels=", c.ic, " or check the layer before");
+    ENGINE_CHECK(c.ic % groups == 0 && w[1] == c.ic / groups, Kind::value, "[", op, "] expected ",
+                 w[1] * groups, " input channels (weight of shape ", to_string(w),
+                 ", groups=", groups, "), got input of shape ", to_string(x),
+                 ": set in_channels=", c.ic, " or check the layer before");
     const int64_t height = c.ih + c.pad_top + c.pad_bottom, width = c.iw + c.pad_left + c.pad_right;
     const int64_t reach_h = (c.kh - 1) * c.dilation_h + 1, reach_w = (c.kw - 1) * c.dilation_w + 1;
     ENGINE_CHECK(height >= reach_h && width >= reach_w, Kind::value, "[", op,
-                 "] expected a kernel no larger than the padded input, got kernel ", reach_h, " x ", reach_w,
-                 " (dilation counted) on padded input ", height, " x ", width,
+                 "] expected a kernel no larger than the padded input, got kernel ", reach_h, " x ",
+                 reach_w, " (dilation counted) on padded input ", height, " x ", width,
                  ": add padding, use a smaller kernel or a larger image");
     c.oh = (height - reach_h) / c.stride_h + 1;
     c.ow = (width - reach_w) / c.stride_w + 1;
@@ -60,10 +68,11 @@ std::string declines_depthwise(const Conv& c) {
     return "";
 }
 
-void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w, int64_t row, int64_t rows,
-                int64_t column, int64_t columns, float* dst) {
+void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
+                int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst) {
     const int64_t left = std::min(columns, std::max<int64_t>(0, -column));
-    const int64_t right = std::max(left, std::min(columns, w - column));  // first column beyond the image
+    const int64_t right =
+        std::max(left, std::min(columns, w - column));  // first column beyond the image
     const size_t bytes = static_cast<size_t>(channels) * sizeof(float);
     for (int64_t r = row; r < row + rows; ++r, dst += columns * channels) {
         if (r < 0 || r >= h) {
@@ -73,9 +82,11 @@ void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, 
         const float* src = image + (r * w + column) * pixel;
         std::memset(dst, 0, bytes * static_cast<size_t>(left));
         if (pixel == channels)
-            std::memcpy(dst + left * channels, src + left * pixel, bytes * static_cast<size_t>(right - left));
+            std::memcpy(dst + left * channels, src + left * pixel,
+                        bytes * static_cast<size_t>(right - left));
         else
-            for (int64_t q = left; q < right; ++q) std::memcpy(dst + q * channels, src + q * pixel, bytes);
+            for (int64_t q = left; q < right; ++q)
+                std::memcpy(dst + q * channels, src + q * pixel, bytes);
         std::memset(dst + right * channels, 0, bytes * static_cast<size_t>(columns - right));
     }
 }
@@ -85,8 +96,9 @@ namespace {
 std::string forced;
 
 std::string describe(const Conv& c) {
-    std::string text = "n" + std::to_string(c.n) + " ic" + std::to_string(c.ic) + " ih" + std::to_string(c.ih) + " iw" +
-                       std::to_string(c.iw) + " oc" + std::to_string(c.oc) + " kh" + std::to_string(c.kh) + " kw" +
+    std::string text = "n" + std::to_string(c.n) + " ic" + std::to_string(c.ic) + " ih" +
+                       std::to_string(c.ih) + " iw" + std::to_string(c.iw) + " oc" +
+                       std::to_string(c.oc) + " kh" + std::to_string(c.kh) + " kw" +
                        std::to_string(c.kw);
     if (c.stride_h != 1 || c.stride_w != 1)
         text += " s" + std::to_string(c.stride_h) + "x" + std::to_string(c.stride_w);
@@ -98,8 +110,10 @@ std::string describe(const Conv& c) {
 
 // Plain loops in the order of the definition: what every other algorithm is tested against, and the
 // last resort of the list.
-void forward_reference(const Conv& c, const Array& x, const Array& w, const float* bias, const Array& y) {
-    const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x), yp = pixel_stride(y);
+void forward_reference(const Conv& c, const Array& x, const Array& w, const float* bias,
+                       const Array& y) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x),
+                  yp = pixel_stride(y);
     parallel_for(c.n * c.oh, [&](int64_t begin, int64_t end, int) {
         for (int64_t item = begin; item < end; ++item) {
             const int64_t n = item / c.oh, oh = item % c.oh;
@@ -111,7 +125,8 @@ void forward_reference(const Conv& c, const Array& x, const Array& w, const floa
                             const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
                             const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
                             if (ih < 0 || ih >= c.ih || iw < 0 || iw >= c.iw) continue;
-                            const float* px = x.f32() + ((n * c.ih + ih) * c.iw + iw) * xp + oc / ocg * icg;
+                            const float* px =
+                                x.f32() + ((n * c.ih + ih) * c.iw + iw) * xp + oc / ocg * icg;
                             const float* pw = w.f32() + ((oc * c.kh + kh) * c.kw + kw) * icg;
                             for (int64_t i = 0; i < icg; ++i) sum += px[i] * pw[i];
                         }
@@ -121,7 +136,8 @@ void forward_reference(const Conv& c, const Array& x, const Array& w, const floa
     });
 }
 
-void forward_depthwise(const Conv& c, const Array& x, const Array& w, const float* bias, const Array& y) {
+void forward_depthwise(const Conv& c, const Array& x, const Array& w, const float* bias,
+                       const Array& y) {
     const auto packed = pack_depthwise(c, w);
     const int64_t xp = pixel_stride(x), yp = pixel_stride(y);
     // Which kernel columns fall inside the image, per output column.
@@ -172,8 +188,10 @@ void forward_depthwise(const Conv& c, const Array& x, const Array& w, const floa
 
 // Implicit matrix product: the kernel reads pixels where they lie. Only with padding is a strip of
 // input rows copied, with its zeros, into the thread's scratch.
-void forward_direct(const Conv& c, const Array& x, const Array& w, const float* bias, const Array& y) {
-    const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x), yp = pixel_stride(y);
+void forward_direct(const Conv& c, const Array& x, const Array& w, const float* bias,
+                    const Array& y) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x),
+                  yp = pixel_stride(y);
     const int64_t depth = c.kh * c.kw * icg;
     const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
 
@@ -200,7 +218,8 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
     const Panels panels(depth, ocg);
     std::vector<std::shared_ptr<Workspace>> packed;
     for (int64_t g = 0; g < c.groups; ++g)
-        packed.push_back(pack_weight(w.view({ocg * depth}, {1}, w.offset() + g * ocg * depth), panels, 1, depth, 4));
+        packed.push_back(pack_weight(w.view({ocg * depth}, {1}, w.offset() + g * ocg * depth),
+                                     panels, 1, depth, 4));
 
     std::vector<int64_t> taps;
     for (int64_t kh = 0; kh < c.kh; ++kh)
@@ -216,7 +235,8 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
     block = std::min(block, std::max<int64_t>(1, (c.oh + wanted - 1) / wanted));
     const int64_t blocks = (c.oh + block - 1) / block;
     const int64_t all_panels = c.groups * panels.count();
-    const int64_t shares = std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
+    const int64_t shares =
+        std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
     const int64_t strip_floats = strip ? ((block - 1) * c.stride_h + reach_h) * width * c.ic : 0;
     Workspace scratch(static_cast<size_t>(num_threads() * strip_floats) * sizeof(float));
     const int64_t flops = 2 * depth * block * c.ow * std::max<int64_t>(1, c.oc / shares);
@@ -235,7 +255,8 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
                     float* own = scratch.f32() + thread * strip_floats;
                     if (in_scratch != place)
                         copy_strip(image, xp, c.ic, c.ih, c.iw, first * c.stride_h - c.pad_top,
-                                   (last - first - 1) * c.stride_h + reach_h, -c.pad_left, width, own);
+                                   (last - first - 1) * c.stride_h + reach_h, -c.pad_left, width,
+                                   own);
                     in_scratch = place;
                     src = own;
                 }
@@ -247,7 +268,8 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
                 g.depth = tap_depth;
                 g.c_row = yp;
                 g.rows = c.ow;
-                for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares; ++q) {
+                for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares;
+                     ++q) {
                     const int64_t group = q / panels.count(), p = q % panels.count();
                     const int64_t column = group * ocg + p * panels.full_width();
                     g.b = packed[static_cast<size_t>(group)]->f32() + panels.offset(p);
@@ -274,7 +296,8 @@ std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w) {
     return w.storage()->pack(key, [&] {
         auto packed = std::make_shared<Workspace>(static_cast<size_t>(taps * c.oc) * sizeof(float));
         for (int64_t t = 0; t < taps; ++t)
-            for (int64_t ch = 0; ch < c.oc; ++ch) packed->f32()[t * c.oc + ch] = source[ch * taps + t];
+            for (int64_t ch = 0; ch < c.oc; ++ch)
+                packed->f32()[t * c.oc + ch] = source[ch * taps + t];
         return packed;
     });
 }
@@ -300,23 +323,28 @@ bool has(const std::vector<ConvAlgorithm<Run>>& list, const std::string& name) {
 }  // namespace
 
 void set_conv_algorithm(const std::string& name) {
-    ENGINE_CHECK(name.empty() || has(conv_forward_algorithms(), name) || has(conv_backward_data_algorithms(), name) ||
+    ENGINE_CHECK(name.empty() || has(conv_forward_algorithms(), name) ||
+                     has(conv_backward_data_algorithms(), name) ||
                      has(conv_backward_weight_algorithms(), name),
-                 Kind::value, "[set_algorithm] expected '' or a name that conv2d_algorithms lists, got '", name, "'");
+                 Kind::value,
+                 "[set_algorithm] expected '' or a name that conv2d_algorithms lists, got '", name,
+                 "'");
     forced = name;
 }
 
 std::string forced_conv_algorithm() { return forced; }
 
 template <class Run>
-const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list, const Conv& conv) {
+const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list,
+                                 const Conv& conv) {
     std::string log;
     const bool obey = !forced.empty() && has(list, forced);
     for (const auto& algorithm : list) {
         const bool excluded = obey && forced != algorithm.name;
         const std::string reason = excluded ? "another is forced" : algorithm.declines(conv);
         if (reason.empty()) {
-            if (verbosity() > 0) log_line(std::string(op) + " " + describe(conv) + ": " + algorithm.name + log);
+            if (verbosity() > 0)
+                log_line(std::string(op) + " " + describe(conv) + ": " + algorithm.name + log);
             return algorithm;
         }
         ENGINE_CHECK(excluded || !obey, Kind::value, "[", op, "] the forced algorithm '", forced,
@@ -325,23 +353,24 @@ const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm
     }
     fail(Kind::runtime, "[", op, "] no algorithm for ", describe(conv));
 }
-template const ConvAlgorithm<ConvForward>& choose(const char*, const std::vector<ConvAlgorithm<ConvForward>>&,
+template const ConvAlgorithm<ConvForward>& choose(const char*,
+                                                  const std::vector<ConvAlgorithm<ConvForward>>&,
                                                   const Conv&);
-template const ConvAlgorithm<ConvBackwardData>& choose(const char*, const std::vector<ConvAlgorithm<ConvBackwardData>>&,
-                                                       const Conv&);
-template const ConvAlgorithm<ConvBackwardWeight>& choose(const char*,
-                                                         const std::vector<ConvAlgorithm<ConvBackwardWeight>>&,
-                                                         const Conv&);
+template const ConvAlgorithm<ConvBackwardData>& choose(
+    const char*, const std::vector<ConvAlgorithm<ConvBackwardData>>&, const Conv&);
+template const ConvAlgorithm<ConvBackwardWeight>& choose(
+    const char*, const std::vector<ConvAlgorithm<ConvBackwardWeight>>&, const Conv&);
 
-Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride, const Dims& padding,
-             const Dims& dilation, int64_t groups) {
+Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
+             const Dims& padding, const Dims& dilation, int64_t groups) {
     const Conv c = make_conv("conv2d", x.shape(), w.shape(), stride, padding, dilation, groups);
     expect_f32("conv2d", "input", x);
     expect_f32("conv2d", "weight", w);
     if (bias) {
         expect_f32("conv2d", "bias", *bias);
-        ENGINE_CHECK(bias->rank() == 1 && bias->dim(0) == c.oc, Kind::value, "[conv2d] expected a bias of shape (",
-                     c.oc, ",), got ", to_string(bias->shape()));
+        ENGINE_CHECK(bias->rank() == 1 && bias->dim(0) == c.oc, Kind::value,
+                     "[conv2d] expected a bias of shape (", c.oc, ",), got ",
+                     to_string(bias->shape()));
     }
     Array y = empty({c.n, c.oc, c.oh, c.ow});
     if (y.numel() == 0) return y;

@@ -23,22 +23,24 @@ struct Conv {
     int64_t group_oc() const { return oc / groups; }
 };
 
-// Checks everything and infers the output size; the messages name `op`. stride (h, w); padding (top,
-// bottom, left, right); dilation (h, w).
-Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride, const Dims& padding,
-               const Dims& dilation, int64_t groups);
+// Checks everything and infers the output size; the messages name `op`. stride (h, w); padding
+// (top, bottom, left, right); dilation (h, w).
+Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
+               const Dims& padding, const Dims& dilation, int64_t groups);
 
-// One way to compute a direction of a convolution. The list of a direction is ordered by preference;
-// the first that does not decline is taken.
+// One way to compute a direction of a convolution. The list of a direction is ordered by
+// preference; the first that does not decline is taken.
 template <class Run>
 struct ConvAlgorithm {
     const char* name;
     std::string (*declines)(const Conv&);  // empty: accepts; else the reason
     Run run;
 };
-using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const float* bias, const Array& y);
+using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const float* bias,
+                             const Array& y);
 using ConvBackwardData = void (*)(const Conv&, const Array& dy, const Array& w, const Array& dx);
-using ConvBackwardWeight = void (*)(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
+using ConvBackwardWeight = void (*)(const Conv&, const Array& dy, const Array& x, const Array& dw,
+                                    float* dbias);
 const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms();
 const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms();
 const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms();
@@ -48,23 +50,25 @@ const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algor
 void set_conv_algorithm(const std::string& name);
 std::string forced_conv_algorithm();
 
-// The algorithm for a problem: the forced one, else the first that accepts. Logs with ENGINE_VERBOSE.
+// The algorithm for a problem: the forced one, else the first that accepts. Logs with
+// ENGINE_VERBOSE.
 template <class Run>
-const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list, const Conv& conv);
+const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list,
+                                 const Conv& conv);
 
-Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride, const Dims& padding,
-             const Dims& dilation, int64_t groups);
+Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
+             const Dims& padding, const Dims& dilation, int64_t groups);
 Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape, const Dims& stride,
                            const Dims& padding, const Dims& dilation, int64_t groups);
-std::pair<Array, std::optional<Array>> conv2d_backward_weight(const Array& dy, const Array& x, const Dims& w_shape,
-                                                              const Dims& stride, const Dims& padding,
-                                                              const Dims& dilation, int64_t groups, bool with_bias);
+std::pair<Array, std::optional<Array>> conv2d_backward_weight(
+    const Array& dy, const Array& x, const Dims& w_shape, const Dims& stride, const Dims& padding,
+    const Dims& dilation, int64_t groups, bool with_bias);
 
 // Shared by forward and backward.
-// Copies rows [row, row + rows) and columns [column, column + columns) of one image (h x w pixels of
-// `channels` floats, `pixel` floats apart) to dst, densely; what lies outside the image is zero.
-void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w, int64_t row, int64_t rows,
-                int64_t column, int64_t columns, float* dst);
+// Copies rows [row, row + rows) and columns [column, column + columns) of one image (h x w pixels
+// of `channels` floats, `pixel` floats apart) to dst, densely; what lies outside the image is zero.
+void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
+                int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst);
 // Depthwise weights as [kh][kw][channels].
 std::shared_ptr<Workspace> pack_depthwise(const Conv& conv, const Array& w);
 // Whether each channel has its own filter and one output.

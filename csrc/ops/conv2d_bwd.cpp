@@ -13,10 +13,12 @@ namespace {
 
 int64_t floor_mod(int64_t a, int64_t b) { return (a % b + b) % b; }
 
-// ---- gradient with respect to the input -------------------------------------------------------------
+// ---- gradient with respect to the input
+// -------------------------------------------------------------
 
 void data_reference(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
-    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(dx);
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
+                  xp = pixel_stride(dx);
     parallel_for(c.n * c.ih, [&](int64_t begin, int64_t end, int) {
         for (int64_t item = begin; item < end; ++item) {
             const int64_t n = item / c.ih, ih = item % c.ih;
@@ -30,9 +32,12 @@ void data_reference(const Conv& c, const Array& dy, const Array& w, const Array&
                             if (h < 0 || v < 0 || h % c.stride_h || v % c.stride_w) continue;
                             const int64_t oh = h / c.stride_h, ow = v / c.stride_w;
                             if (oh >= c.oh || ow >= c.ow) continue;
-                            const float* g = dy.f32() + ((n * c.oh + oh) * c.ow + ow) * gp + i / icg * ocg;
-                            const float* k = w.f32() + ((i / icg * ocg * c.kh + kh) * c.kw + kw) * icg + i % icg;
-                            for (int64_t o = 0; o < ocg; ++o) sum += g[o] * k[o * c.kh * c.kw * icg];
+                            const float* g =
+                                dy.f32() + ((n * c.oh + oh) * c.ow + ow) * gp + i / icg * ocg;
+                            const float* k =
+                                w.f32() + ((i / icg * ocg * c.kh + kh) * c.kw + kw) * icg + i % icg;
+                            for (int64_t o = 0; o < ocg; ++o)
+                                sum += g[o] * k[o * c.kh * c.kw * icg];
                         }
                     dx.f32()[((n * c.ih + ih) * c.iw + iw) * xp + i] = sum;
                 }
@@ -96,64 +101,68 @@ std::string declines_columns(const Conv& c) {
     return "";
 }
 
-// With fewer input channels than lanes, vectors run over (kh, kw, i) instead: one product gives every
-// output pixel's contribution to its whole window, and the windows are added up. Per image, so that no
-// two threads write to one pixel.
+// With fewer input channels than lanes, vectors run over (kh, kw, i) instead: one product gives
+// every output pixel's contribution to its whole window, and the windows are added up. Per image,
+// so that no two threads write to one pixel.
 void data_columns(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
     const int64_t gp = pixel_stride(dy), window = c.kh * c.kw * c.ic, segment = c.kw * c.ic;
     const Panels panels(c.oc, window);
     const auto packed = pack_weight(w, panels, window, 1, 6);
     // The image with its padding; a window then never leaves it.
-    const int64_t height = c.ih + c.pad_top + c.pad_bottom, width = (c.iw + c.pad_left + c.pad_right) * c.ic;
-    const int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / (c.ow * window)));
+    const int64_t height = c.ih + c.pad_top + c.pad_bottom,
+                  width = (c.iw + c.pad_left + c.pad_right) * c.ic;
+    const int64_t block =
+        std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / (c.ow * window)));
     const int64_t product_floats = block * c.ow * window;
     const int64_t own_floats = product_floats + height * width;
     Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
-    parallel_for(c.n, std::max<int64_t>(1, 32768 / (2 * c.oh * c.ow * window * c.oc)), [&](int64_t begin, int64_t end,
-                                                                                          int thread) {
-        float* product = scratch.f32() + thread * own_floats;
-        float* image = product + product_floats;
-        for (int64_t n = begin; n < end; ++n) {
-            std::fill_n(image, height * width, 0.0f);
-            for (int64_t first = 0; first < c.oh; first += block) {
-                const int64_t rows = std::min(block, c.oh - first);
-                const int64_t tap = 0;
-                GemmArgs g{};
-                g.a = dy.f32() + (n * c.oh + first) * c.ow * gp;
-                g.a_row = gp;
-                g.a_depth = 1;
-                g.taps = &tap;
-                g.tap_count = 1;
-                g.depth = c.oc;
-                g.c_row = window;
-                g.rows = rows * c.ow;
-                for (int64_t p = 0; p < panels.count(); ++p) {
-                    g.b = packed->f32() + panels.offset(p);
-                    g.b_row = panels.width(p);
-                    g.c = product + p * panels.full_width();
-                    g.columns = panels.columns_of(p);
-                    g.vectors = panels.vectors_of(p);
-                    kernels().gemm(g);
+    parallel_for(
+        c.n, std::max<int64_t>(1, 32768 / (2 * c.oh * c.ow * window * c.oc)),
+        [&](int64_t begin, int64_t end, int thread) {
+            float* product = scratch.f32() + thread * own_floats;
+            float* image = product + product_floats;
+            for (int64_t n = begin; n < end; ++n) {
+                std::fill_n(image, height * width, 0.0f);
+                for (int64_t first = 0; first < c.oh; first += block) {
+                    const int64_t rows = std::min(block, c.oh - first);
+                    const int64_t tap = 0;
+                    GemmArgs g{};
+                    g.a = dy.f32() + (n * c.oh + first) * c.ow * gp;
+                    g.a_row = gp;
+                    g.a_depth = 1;
+                    g.taps = &tap;
+                    g.tap_count = 1;
+                    g.depth = c.oc;
+                    g.c_row = window;
+                    g.rows = rows * c.ow;
+                    for (int64_t p = 0; p < panels.count(); ++p) {
+                        g.b = packed->f32() + panels.offset(p);
+                        g.b_row = panels.width(p);
+                        g.c = product + p * panels.full_width();
+                        g.columns = panels.columns_of(p);
+                        g.vectors = panels.vectors_of(p);
+                        kernels().gemm(g);
+                    }
+                    // Windows whose columns do not overlap come one after the other, so that no
+                    // addition waits for the one before.
+                    const int64_t apart = (c.kw + c.stride_w - 1) / c.stride_w;
+                    for (int64_t row = 0; row < rows; ++row)
+                        for (int64_t start = 0; start < std::min(apart, c.ow); ++start)
+                            for (int64_t kh = 0; kh < c.kh; ++kh) {
+                                const int64_t ih = (first + row) * c.stride_h + kh * c.dilation_h;
+                                kernels().add_segments(
+                                    {product + (row * c.ow + start) * window + kh * segment,
+                                     apart * window, image + ih * width + start * c.stride_w * c.ic,
+                                     apart * c.stride_w * c.ic, (c.ow - start + apart - 1) / apart,
+                                     segment});
+                            }
                 }
-                // Windows whose columns do not overlap come one after the other, so that no addition
-                // waits for the one before.
-                const int64_t apart = (c.kw + c.stride_w - 1) / c.stride_w;
-                for (int64_t row = 0; row < rows; ++row)
-                    for (int64_t start = 0; start < std::min(apart, c.ow); ++start)
-                        for (int64_t kh = 0; kh < c.kh; ++kh) {
-                            const int64_t ih = (first + row) * c.stride_h + kh * c.dilation_h;
-                            kernels().add_segments({product + (row * c.ow + start) * window + kh * segment,
-                                                    apart * window, image + ih * width + start * c.stride_w * c.ic,
-                                                    apart * c.stride_w * c.ic, (c.ow - start + apart - 1) / apart,
-                                                    segment});
-                        }
+                for (int64_t ih = 0; ih < c.ih; ++ih)
+                    std::memcpy(dx.f32() + (n * c.ih + ih) * c.iw * c.ic,
+                                image + (ih + c.pad_top) * width + c.pad_left * c.ic,
+                                static_cast<size_t>(c.iw * c.ic) * sizeof(float));
             }
-            for (int64_t ih = 0; ih < c.ih; ++ih)
-                std::memcpy(dx.f32() + (n * c.ih + ih) * c.iw * c.ic,
-                            image + (ih + c.pad_top) * width + c.pad_left * c.ic,
-                            static_cast<size_t>(c.iw * c.ic) * sizeof(float));
-        }
-    });
+        });
 }
 
 // The kernel rows (or columns) that reach input positions phase, phase + stride, ...: position
@@ -162,7 +171,8 @@ struct Reach {
     int64_t k, offset;
 };
 
-std::vector<Reach> reaching(int64_t phase, int64_t pad, int64_t kernel, int64_t dilation, int64_t stride) {
+std::vector<Reach> reaching(int64_t phase, int64_t pad, int64_t kernel, int64_t dilation,
+                            int64_t stride) {
     std::vector<Reach> list;
     for (int64_t k = kernel - 1; k >= 0; --k) {  // offsets ascend
         const int64_t distance = phase + pad - k * dilation;
@@ -175,11 +185,12 @@ std::vector<Reach> reaching(int64_t phase, int64_t pad, int64_t kernel, int64_t 
 // A stride of s splits the input into s x s interleaved grids; on each, the gradient is a plain
 // convolution of dy with the kernel taps that reach it.
 void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
-    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(dx);
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
+                  xp = pixel_stride(dx);
     const int64_t kernel = c.kh * c.kw * icg;
 
-    if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && c.groups == 1 && c.oh == c.ih &&
-        c.ow == c.iw) {
+    if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && c.groups == 1 &&
+        c.oh == c.ih && c.ow == c.iw) {
         const Panels panels(c.oc, c.ic);
         const auto packed = pack_weight(w, panels, kernel, 1, 5);
         Product product{};
@@ -197,7 +208,8 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
             const int64_t grid_h = (c.ih - phase_h + c.stride_h - 1) / c.stride_h;
             const int64_t grid_w = (c.iw - phase_w + c.stride_w - 1) / c.stride_w;
             const bool reached = !rows.empty() && !columns.empty();
-            const int64_t low_h = reached ? rows.front().offset : 0, low_w = reached ? columns.front().offset : 0;
+            const int64_t low_h = reached ? rows.front().offset : 0,
+                          low_w = reached ? columns.front().offset : 0;
             const int64_t extra_h = reached ? rows.back().offset - low_h : 0;
             const int64_t width = grid_w + (reached ? columns.back().offset - low_w : 0);
             // Neighbouring columns make one tap, as in the forward direction.
@@ -218,10 +230,15 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
             std::vector<std::shared_ptr<Workspace>> packed;
             for (int64_t g = 0; g < c.groups; ++g) {
                 const Array part = w.view({ocg * kernel}, {1}, w.offset() + g * ocg * kernel);
-                const uint64_t key = ((0xDA * 131 + static_cast<uint64_t>(phase_h)) * 131 + static_cast<uint64_t>(phase_w)) * 131 +
-                                     static_cast<uint64_t>(c.stride_h * 64 + c.stride_w) + (static_cast<uint64_t>(c.pad_top) << 32) +
-                                     (static_cast<uint64_t>(c.pad_left) << 40) + (static_cast<uint64_t>(c.dilation_h) << 48) +
-                                     (static_cast<uint64_t>(c.dilation_w) << 56) + static_cast<uint64_t>(part.offset()) * 1099511628211ull +
+                const uint64_t key = ((0xDA * 131 + static_cast<uint64_t>(phase_h)) * 131 +
+                                      static_cast<uint64_t>(phase_w)) *
+                                         131 +
+                                     static_cast<uint64_t>(c.stride_h * 64 + c.stride_w) +
+                                     (static_cast<uint64_t>(c.pad_top) << 32) +
+                                     (static_cast<uint64_t>(c.pad_left) << 40) +
+                                     (static_cast<uint64_t>(c.dilation_h) << 48) +
+                                     (static_cast<uint64_t>(c.dilation_w) << 56) +
+                                     static_cast<uint64_t>(part.offset()) * 1099511628211ull +
                                      static_cast<uint64_t>(panels.full_width()) * 7919;
                 packed.push_back(w.storage()->pack(key, [&] {
                     auto made = std::make_shared<Workspace>(panels.bytes());
@@ -234,7 +251,8 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
                             args.rows = ocg;
                             args.columns = panels.columns_of(p);
                             args.width = panels.width(p);
-                            args.panel = made->f32() + panels.offset(p) + static_cast<int64_t>(s) * ocg * args.width;
+                            args.panel = made->f32() + panels.offset(p) +
+                                         static_cast<int64_t>(s) * ocg * args.width;
                             kernels().pack(args);
                         }
                     return made;
@@ -242,12 +260,14 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
             }
 
             const int64_t row_bytes = width * c.oc * static_cast<int64_t>(sizeof(float));
-            int64_t block = std::max<int64_t>(1, std::min(grid_h, (int64_t{192} << 10) / std::max<int64_t>(1, row_bytes)));
+            int64_t block = std::max<int64_t>(
+                1, std::min(grid_h, (int64_t{192} << 10) / std::max<int64_t>(1, row_bytes)));
             const int64_t wanted = std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n));
             block = std::min(block, std::max<int64_t>(1, (grid_h + wanted - 1) / wanted));
             const int64_t blocks = (grid_h + block - 1) / block;
             const int64_t all_panels = c.groups * panels.count();
-            const int64_t shares = std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
+            const int64_t shares =
+                std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
             const int64_t strip_floats = (block + extra_h) * width * c.oc;
             Workspace scratch(static_cast<size_t>(num_threads() * strip_floats) * sizeof(float));
             const int64_t flops = 2 * depth * block * grid_w * std::max<int64_t>(1, c.ic / shares);
@@ -262,8 +282,8 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
                         const int64_t n = place / blocks, b = place % blocks;
                         const int64_t first = grid_h * b / blocks, last = grid_h * (b + 1) / blocks;
                         if (reached && in_scratch != place)
-                            copy_strip(dy.f32() + n * c.oh * c.ow * gp, gp, c.oc, c.oh, c.ow, first + low_h,
-                                       last - first + extra_h, low_w, width, strip);
+                            copy_strip(dy.f32() + n * c.oh * c.ow * gp, gp, c.oc, c.oh, c.ow,
+                                       first + low_h, last - first + extra_h, low_w, width, strip);
                         in_scratch = place;
                         GemmArgs g{};
                         g.a_row = c.oc;
@@ -273,7 +293,8 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
                         g.depth = whole_rows ? column_count * ocg : ocg;
                         g.c_row = c.stride_w * xp;
                         g.rows = grid_w;
-                        for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares; ++q) {
+                        for (int64_t q = all_panels * share / shares;
+                             q < all_panels * (share + 1) / shares; ++q) {
                             const int64_t group = q / panels.count(), p = q % panels.count();
                             g.b = packed[static_cast<size_t>(group)]->f32() + panels.offset(p);
                             g.b_row = panels.width(p);
@@ -282,8 +303,9 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
                             for (int64_t row = first; row < last; ++row) {
                                 g.a = strip + (row - first) * width * c.oc + group * ocg;
                                 g.c = dx.f32() +
-                                      ((n * c.ih + phase_h + row * c.stride_h) * c.iw + phase_w) * xp + group * icg +
-                                      p * panels.full_width();
+                                      ((n * c.ih + phase_h + row * c.stride_h) * c.iw + phase_w) *
+                                          xp +
+                                      group * icg + p * panels.full_width();
                                 kernels().gemm(g);
                             }
                         }
@@ -292,10 +314,13 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
         }
 }
 
-// ---- gradient with respect to the weight ------------------------------------------------------------
+// ---- gradient with respect to the weight
+// ------------------------------------------------------------
 
-void weight_reference(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
-    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(x);
+void weight_reference(const Conv& c, const Array& dy, const Array& x, const Array& dw,
+                      float* dbias) {
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
+                  xp = pixel_stride(x);
     parallel_for(c.oc, [&](int64_t begin, int64_t end, int) {
         for (int64_t oc = begin; oc < end; ++oc) {
             double bias = 0;
@@ -308,13 +333,18 @@ void weight_reference(const Conv& c, const Array& dy, const Array& x, const Arra
                         for (int64_t n = 0; n < c.n; ++n)
                             for (int64_t oh = 0; oh < c.oh; ++oh)
                                 for (int64_t ow = 0; ow < c.ow; ++ow) {
-                                    const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
-                                    const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
+                                    const int64_t ih =
+                                        oh * c.stride_h - c.pad_top + kh * c.dilation_h;
+                                    const int64_t iw =
+                                        ow * c.stride_w - c.pad_left + kw * c.dilation_w;
                                     if (ih < 0 || ih >= c.ih || iw < 0 || iw >= c.iw) continue;
-                                    sum += static_cast<double>(dy.f32()[((n * c.oh + oh) * c.ow + ow) * gp + oc]) *
-                                           x.f32()[((n * c.ih + ih) * c.iw + iw) * xp + oc / ocg * icg + i];
+                                    sum += static_cast<double>(
+                                               dy.f32()[((n * c.oh + oh) * c.ow + ow) * gp + oc]) *
+                                           x.f32()[((n * c.ih + ih) * c.iw + iw) * xp +
+                                                   oc / ocg * icg + i];
                                 }
-                        dw.f32()[((oc * c.kh + kh) * c.kw + kw) * icg + i] = static_cast<float>(sum);
+                        dw.f32()[((oc * c.kh + kh) * c.kw + kw) * icg + i] =
+                            static_cast<float>(sum);
                     }
         }
     });
@@ -324,11 +354,13 @@ void weight_reference(const Conv& c, const Array& dy, const Array& x, const Arra
 // threads, never dependent on how many threads there are.
 int64_t reduction_parts(const Conv& c, int64_t partial_floats) {
     const int64_t rows = c.n * c.oh;
-    const int64_t by_memory = std::max<int64_t>(1, (int64_t{8} << 20) / std::max<int64_t>(1, partial_floats));
+    const int64_t by_memory =
+        std::max<int64_t>(1, (int64_t{8} << 20) / std::max<int64_t>(1, partial_floats));
     return std::max<int64_t>(1, std::min({int64_t{8}, rows, by_memory}));
 }
 
-void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
+void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Array& dw,
+                      float* dbias) {
     const int64_t gp = pixel_stride(dy), xp = pixel_stride(x), taps = c.kh * c.kw;
     const int64_t parts = reduction_parts(c, (taps + 1) * c.oc), rows = c.n * c.oh;
     Workspace partial(static_cast<size_t>(parts * (taps + 1) * c.oc) * sizeof(float));
@@ -344,12 +376,16 @@ void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Arra
                     const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
                     if (ih < 0 || ih >= c.ih) continue;
                     for (int64_t kw = 0; kw < c.kw; ++kw) {
-                        const int64_t shift = kw * c.dilation_w - c.pad_left;  // iw = ow * stride + shift
-                        const int64_t first = shift >= 0 ? 0 : (-shift + c.stride_w - 1) / c.stride_w;
-                        const int64_t last = std::min(c.ow, c.iw > shift ? (c.iw - shift - 1) / c.stride_w + 1 : 0);
+                        const int64_t shift =
+                            kw * c.dilation_w - c.pad_left;  // iw = ow * stride + shift
+                        const int64_t first =
+                            shift >= 0 ? 0 : (-shift + c.stride_w - 1) / c.stride_w;
+                        const int64_t last =
+                            std::min(c.ow, c.iw > shift ? (c.iw - shift - 1) / c.stride_w + 1 : 0);
                         if (first >= last) continue;
                         DepthwiseWeightArgs args;
-                        args.src = x.f32() + ((n * c.ih + ih) * c.iw + first * c.stride_w + shift) * xp;
+                        args.src =
+                            x.f32() + ((n * c.ih + ih) * c.iw + first * c.stride_w + shift) * xp;
                         args.src_pixel = c.stride_w * xp;
                         args.grad = grad + first * gp;
                         args.grad_pixel = gp;
@@ -366,15 +402,18 @@ void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Arra
     for (int64_t part = 1; part < parts; ++part)
         for (int64_t i = 0; i < size; ++i) partial.f32()[i] += partial.f32()[part * size + i];
     for (int64_t t = 0; t < taps; ++t)
-        for (int64_t ch = 0; ch < c.oc; ++ch) dw.f32()[ch * taps + t] = partial.f32()[t * c.oc + ch];
-    if (dbias) std::memcpy(dbias, partial.f32() + taps * c.oc, static_cast<size_t>(c.oc) * sizeof(float));
+        for (int64_t ch = 0; ch < c.oc; ++ch)
+            dw.f32()[ch * taps + t] = partial.f32()[t * c.oc + ch];
+    if (dbias)
+        std::memcpy(dbias, partial.f32() + taps * c.oc, static_cast<size_t>(c.oc) * sizeof(float));
 }
 
 // dW[(kh, kw, i)][oc] = sum over pixels of x[pixel at (kh, kw)][i] * dy[pixel][oc]: a product whose
-// depth runs over pixels, one tap per output row. Both operands are contiguous in the right direction;
-// dy is copied to panels, x to padded strips as in the forward direction.
+// depth runs over pixels, one tap per output row. Both operands are contiguous in the right
+// direction; dy is copied to panels, x to padded strips as in the forward direction.
 void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
-    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy), xp = pixel_stride(x);
+    const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
+                  xp = pixel_stride(x);
     const int64_t depth = c.kh * c.kw * icg;  // rows of dW
     const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
     const bool strip = padded || (xp != c.ic && c.kw > 1 && c.groups == 1);
@@ -391,7 +430,8 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
     const int64_t shares = std::min(all_panels, std::max<int64_t>(1, 8 / parts));
 
     const int64_t row_floats = std::max(width * c.ic * c.stride_h, c.ow * c.oc);
-    const int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / std::max<int64_t>(1, row_floats)));
+    const int64_t block = std::max<int64_t>(
+        1, std::min(c.oh, (int64_t{48} << 10) / std::max<int64_t>(1, row_floats)));
     const int64_t strip_floats = strip ? ((block - 1) * c.stride_h + reach_h) * width * c.ic : 0;
     const int64_t panel_floats = block * c.ow * layout.full_width();
     const int64_t scratch_floats = strip_floats + panel_floats;
@@ -407,13 +447,16 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
         float* own_panel = own_strip + strip_floats;
         for (int64_t item = begin; item < end; ++item) {
             const int64_t part = item / shares, share = item % shares;
-            const int64_t first_panel = all_panels * share / shares, last_panel = all_panels * (share + 1) / shares;
+            const int64_t first_panel = all_panels * share / shares,
+                          last_panel = all_panels * (share + 1) / shares;
             float* sums = partial.f32() + part * part_floats;
             float* bias_sums = sums + partial_floats;
             for (int64_t q = first_panel; q < last_panel; ++q) {
                 const int64_t group = q / layout.count(), p = q % layout.count();
-                std::fill_n(sums + group * group_floats + p * layout.full_width() * depth, depth * layout.width(p), 0.0f);
-                std::fill_n(bias_sums + group * ocg + p * layout.full_width(), layout.columns_of(p), 0.0f);
+                std::fill_n(sums + group * group_floats + p * layout.full_width() * depth,
+                            depth * layout.width(p), 0.0f);
+                std::fill_n(bias_sums + group * ocg + p * layout.full_width(), layout.columns_of(p),
+                            0.0f);
             }
             int64_t row = rows * part / parts;
             const int64_t end_row = rows * (part + 1) / parts;
@@ -432,8 +475,11 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
                     const int64_t group = q / layout.count(), p = q % layout.count();
                     const int64_t column = group * ocg + p * layout.full_width();
                     const float* grad = dy.f32() + row * c.ow * gp + column;
-                    if (dbias) kernels().column_sum({grad, gp, count * c.ow, layout.columns_of(p), bias_sums + column});
-                    kernels().pack({grad, gp, 1, count * c.ow, layout.columns_of(p), own_panel, layout.width(p)});
+                    if (dbias)
+                        kernels().column_sum(
+                            {grad, gp, count * c.ow, layout.columns_of(p), bias_sums + column});
+                    kernels().pack({grad, gp, 1, count * c.ow, layout.columns_of(p), own_panel,
+                                    layout.width(p)});
                     GemmArgs g{};
                     g.a_row = 1;
                     g.a_depth = c.stride_w * pixel;
@@ -450,7 +496,8 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
                     float* target = sums + group * group_floats + p * layout.full_width() * depth;
                     for (int64_t kh = 0; kh < c.kh; ++kh)
                         for (int64_t kw = 0; kw < (whole_rows ? 1 : c.kw); ++kw) {
-                            g.a = src + (kh * c.dilation_h * width + kw * c.dilation_w) * pixel + group * icg;
+                            g.a = src + (kh * c.dilation_h * width + kw * c.dilation_w) * pixel +
+                                  group * icg;
                             g.c = target + (kh * c.kw + kw) * icg * layout.width(p);
                             kernels().gemm(g);
                         }
@@ -463,7 +510,8 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
     // Parts are added in order and turned to the weight's layout [oc][kh][kw][i].
     parallel_for(all_panels, [&](int64_t begin, int64_t end, int) {
         for (int64_t q = begin; q < end; ++q) {
-            const int64_t group = q / layout.count(), p = q % layout.count(), panel_width = layout.width(p);
+            const int64_t group = q / layout.count(), p = q % layout.count(),
+                          panel_width = layout.width(p);
             float* sums = partial.f32() + group * group_floats + p * layout.full_width() * depth;
             for (int64_t part = 1; part < parts; ++part) {
                 const float* more = sums + part * part_floats;
@@ -485,8 +533,9 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
 
 void check_gradient(const char* op, const Conv& c, const Array& dy) {
     expect_f32(op, "gradient", dy);
-    ENGINE_CHECK((dy.shape() == Dims{c.n, c.oc, c.oh, c.ow}), Kind::value, "[", op, "] expected a gradient of shape ",
-                 to_string({c.n, c.oc, c.oh, c.ow}), ", got ", to_string(dy.shape()));
+    ENGINE_CHECK((dy.shape() == Dims{c.n, c.oc, c.oh, c.ow}), Kind::value, "[", op,
+                 "] expected a gradient of shape ", to_string({c.n, c.oc, c.oh, c.ow}), ", got ",
+                 to_string(dy.shape()));
 }
 
 }  // namespace
@@ -522,9 +571,9 @@ Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape,
     return dx;
 }
 
-std::pair<Array, std::optional<Array>> conv2d_backward_weight(const Array& dy, const Array& x, const Dims& w_shape,
-                                                              const Dims& stride, const Dims& padding,
-                                                              const Dims& dilation, int64_t groups, bool with_bias) {
+std::pair<Array, std::optional<Array>> conv2d_backward_weight(
+    const Array& dy, const Array& x, const Dims& w_shape, const Dims& stride, const Dims& padding,
+    const Dims& dilation, int64_t groups, bool with_bias) {
     const char* op = "conv2d_backward_weight";
     const Conv c = make_conv(op, x.shape(), w_shape, stride, padding, dilation, groups);
     check_gradient(op, c, dy);
@@ -537,7 +586,8 @@ std::pair<Array, std::optional<Array>> conv2d_backward_weight(const Array& dy, c
         if (db) std::fill_n(db->f32(), c.oc, 0.0f);
         return {dw, db};
     }
-    choose(op, conv_backward_weight_algorithms(), c).run(c, as_pixels(dy), as_pixels(x), dw, db ? db->f32() : nullptr);
+    choose(op, conv_backward_weight_algorithms(), c)
+        .run(c, as_pixels(dy), as_pixels(x), dw, db ? db->f32() : nullptr);
     return {dw, db};
 }
 

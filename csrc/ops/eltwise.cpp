@@ -55,7 +55,8 @@ Array in_layout_of(const Array& like, const Array& a) {
     return dense;
 }
 
-// Kernels want a step of 0 or 1: an operand with another one is copied. True when something changed.
+// Kernels want a step of 0 or 1: an operand with another one is copied. True when something
+// changed.
 template <int N>
 bool make_rows(StridedLoop<N>& loop, const Array* (&operands)[N], Array (&storage)[N]) {
     bool changed = false;
@@ -72,15 +73,15 @@ bool make_rows(StridedLoop<N>& loop, const Array* (&operands)[N], Array (&storag
 template <int N>
 StridedLoop<N> rows_of(const Array* (&operands)[N], Array (&storage)[N]) {
     StridedLoop<N> loop(operands[0]->shape(), operands);
-    if (make_rows(loop, operands, storage))
-        loop = StridedLoop<N>(operands[0]->shape(), operands);
+    if (make_rows(loop, operands, storage)) loop = StridedLoop<N>(operands[0]->shape(), operands);
     return loop;
 }
 
 // ---- unary ----
 
 void unary_into(UnaryOp op, const Array& x, const Array& y, double p0, double p1) {
-    UnaryArgs args{op, x.f32(), y.raw(), 0, 1, 0, 0, static_cast<float>(p0), static_cast<float>(p1)};
+    UnaryArgs args{
+        op, x.f32(), y.raw(), 0, 1, 0, 0, static_cast<float>(p0), static_cast<float>(p1)};
     const int64_t grain = traits(op).grain;
     const auto size = static_cast<int64_t>(size_of(y.dtype()));
     if (same_layout(x, y)) {  // y is dense
@@ -169,7 +170,7 @@ const UnaryOpInfo kUnaryOps[] = {
 #undef ROW
 #undef f32_name
 #undef b8_name
-    {nullptr, nullptr, nullptr}};
+        {nullptr, nullptr, nullptr}};
 
 UnaryOp unary_op_from_name(std::string_view name) {
 #define ROW(op, ...) \
@@ -213,7 +214,8 @@ Array unary_backward(UnaryOp op, const Array& dy, const Array* x, const Array* y
                      double p1) {
     const UnaryTraits& t = traits(op);
     const char kind = t.saved[0] == 'n' && t.saved[2] == '_' ? '!' : t.saved[0];
-    ENGINE_CHECK(kind != '!', Kind::type, "[", name_of(op), "] has no gradient: its result is bool");
+    ENGINE_CHECK(kind != '!', Kind::type, "[", name_of(op),
+                 "] has no gradient: its result is bool");
     if (op == UnaryOp::pow_scalar && p0 == 2.0) op = UnaryOp::square;
     const Array* saved = kind == 'x' ? x : kind == 'y' ? y : nullptr;
     ENGINE_CHECK(saved || kind == 'n', Kind::value, "[", name_of(op), "] backward needs ", t.saved,
@@ -346,7 +348,8 @@ void scalar_rows(const StridedLoop<3>& loop, const T* a, const T* b, Result* dst
             const T* pb = b + offsets[2] + r * loop.row(2);
             Result* pd = dst + offsets[0] + r * loop.row(0);
             for (int64_t i = 0; i < n; ++i)
-                pd[i * dst_step] = static_cast<Result>(scalar_op<op, T>(pa[i * a_step], pb[i * b_step]));
+                pd[i * dst_step] =
+                    static_cast<Result>(scalar_op<op, T>(pa[i * a_step], pb[i * b_step]));
         }
     });
 }
@@ -361,8 +364,8 @@ void scalar_binary(BinaryOp op, const Array* a, T a_value, const Array* b, T b_v
     switch (op) {
 #define RESULT_f32 T
 #define RESULT_b8 uint8_t
-#define CASE(name, result, cost)                                                                 \
-    case BinaryOp::name:                                                                         \
+#define CASE(name, result, cost)                                                                   \
+    case BinaryOp::name:                                                                           \
         scalar_rows<BinaryOp::name, T, RESULT_##result>(loop, pa, pb, dst.ptr<RESULT_##result>()); \
         break;
         ENGINE_BINARY_OPS(CASE)
@@ -378,8 +381,17 @@ void float_binary(BinaryOp op, const Array* a, double a_number, const Array* b, 
     const auto a_value = static_cast<float>(a_number), b_value = static_cast<float>(b_number);
     const int64_t grain = traits(op).grain;
     const auto size = static_cast<int64_t>(size_of(dst.dtype()));
-    BinaryArgs args{op, a ? a->f32() : &a_value, b ? b->f32() : &b_value, dst.raw(), 0, 1, 0, 0, 0,
-                    a != nullptr, b != nullptr};
+    BinaryArgs args{op,
+                    a ? a->f32() : &a_value,
+                    b ? b->f32() : &b_value,
+                    dst.raw(),
+                    0,
+                    1,
+                    0,
+                    0,
+                    0,
+                    a != nullptr,
+                    b != nullptr};
     if ((!a || same_layout(*a, dst)) && (!b || same_layout(*b, dst))) {
         run_flat(dst.numel(), grain, [&](int64_t begin, int64_t end) {
             BinaryArgs part = args;
@@ -591,8 +603,14 @@ Array prelu(const Array& x, const Array& weight) {
         operands[1] = &storage[1];
         loop = StridedLoop<3>(y.shape(), operands);
     }
-    const PreluArgs args{operands[1]->f32(), operands[2]->f32(), y.f32(),     0,
-                         1,                  loop.row(1),        loop.row(2), loop.row(0),
+    const PreluArgs args{operands[1]->f32(),
+                         operands[2]->f32(),
+                         y.f32(),
+                         0,
+                         1,
+                         loop.row(1),
+                         loop.row(2),
+                         loop.row(0),
                          static_cast<int32_t>(loop.step(2))};
     loop.run(kCheapGrain, [&](const int64_t* offsets, int64_t n, int64_t rows) {
         PreluArgs part = args;
@@ -621,10 +639,18 @@ std::pair<Array, Array> prelu_backward(const Array& dy, const Array& x, const Ar
             operands[k] = &storage[k];
             loop = StridedLoop<5>(dx.shape(), operands);
         }
-    const PreluBackwardArgs args{operands[2]->f32(), operands[3]->f32(), operands[4]->f32(),
-                                 dx.f32(),           terms.f32(),        0,
-                                 1,                  loop.row(2),        loop.row(3),
-                                 loop.row(4),        loop.row(0),        loop.row(1),
+    const PreluBackwardArgs args{operands[2]->f32(),
+                                 operands[3]->f32(),
+                                 operands[4]->f32(),
+                                 dx.f32(),
+                                 terms.f32(),
+                                 0,
+                                 1,
+                                 loop.row(2),
+                                 loop.row(3),
+                                 loop.row(4),
+                                 loop.row(0),
+                                 loop.row(1),
                                  static_cast<int32_t>(loop.step(4))};
     loop.run(kCheapGrain, [&](const int64_t* offsets, int64_t n, int64_t rows) {
         PreluBackwardArgs part = args;

@@ -1,5 +1,5 @@
-// Elementwise operations with NumPy's broadcasting. The result has the layout of an operand that has
-// the result's shape and is dense, else the canonical one.
+// Elementwise operations with NumPy's broadcasting. The result has the layout of an operand that
+// has the result's shape and is dense, else the canonical one.
 #pragma once
 
 #include <string_view>
@@ -31,7 +31,8 @@ struct Operand {
 
 Array unary(UnaryOp op, const Array& x, double p0, double p1);
 // x and y may be null where the list says that the gradient does not need them.
-Array unary_backward(UnaryOp op, const Array& dy, const Array* x, const Array* y, double p0, double p1);
+Array unary_backward(UnaryOp op, const Array& dy, const Array* x, const Array* y, double p0,
+                     double p1);
 
 Array binary(BinaryOp op, const Operand& a, const Operand& b);
 // a = a op b

@@ -17,14 +17,19 @@ constexpr int64_t kFlopsPerThread = 1 << 15;
 
 }  // namespace
 
-Panels::Panels(int64_t rows, int64_t columns) : rows(rows), columns(columns), lanes(kernels().lanes) {
+Panels::Panels(int64_t rows, int64_t columns)
+    : rows(rows), columns(columns), lanes(kernels().lanes) {
     const int64_t needed = (columns + lanes - 1) / lanes;
-    vectors = needed == 3 ? 3 : static_cast<int>(std::min<int64_t>(2, std::max<int64_t>(1, needed)));
+    vectors =
+        needed == 3 ? 3 : static_cast<int>(std::min<int64_t>(2, std::max<int64_t>(1, needed)));
 }
 
-int64_t Panels::columns_of(int64_t p) const { return std::min(full_width(), columns - p * full_width()); }
+int64_t Panels::columns_of(int64_t p) const {
+    return std::min(full_width(), columns - p * full_width());
+}
 
-std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source, int64_t row, int64_t column) {
+std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source, int64_t row,
+                                       int64_t column) {
     auto packed = std::make_shared<Workspace>(panels.bytes());
     float* data = packed->f32();
     const int64_t count = panels.count(), splits = std::max<int64_t>(1, panels.rows / 256);
@@ -33,7 +38,8 @@ std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source
                  [&](int64_t begin, int64_t end, int) {
                      for (int64_t item = begin; item < end; ++item) {
                          const int64_t p = item / splits, s = item % splits;
-                         const int64_t first = panels.rows * s / splits, last = panels.rows * (s + 1) / splits;
+                         const int64_t first = panels.rows * s / splits,
+                                       last = panels.rows * (s + 1) / splits;
                          PackArgs args;
                          args.source = source + first * row + p * panels.full_width() * column;
                          args.source_row = row;
@@ -48,13 +54,15 @@ std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source
     return packed;
 }
 
-std::shared_ptr<Workspace> pack_weight(const Array& weight, const Panels& panels, int64_t row, int64_t column,
-                                       uint64_t tag) {
+std::shared_ptr<Workspace> pack_weight(const Array& weight, const Panels& panels, int64_t row,
+                                       int64_t column, uint64_t tag) {
     // FNV-1a over everything the packing depends on.
     uint64_t key = 1469598103934665603ull;
-    for (uint64_t part : {tag, static_cast<uint64_t>(weight.offset()), static_cast<uint64_t>(panels.rows),
-                          static_cast<uint64_t>(panels.columns), static_cast<uint64_t>(panels.full_width()),
-                          static_cast<uint64_t>(panels.lanes), static_cast<uint64_t>(row), static_cast<uint64_t>(column)})
+    for (uint64_t part :
+         {tag, static_cast<uint64_t>(weight.offset()), static_cast<uint64_t>(panels.rows),
+          static_cast<uint64_t>(panels.columns), static_cast<uint64_t>(panels.full_width()),
+          static_cast<uint64_t>(panels.lanes), static_cast<uint64_t>(row),
+          static_cast<uint64_t>(column)})
         key = (key ^ part) * 1099511628211ull;
     const float* source = weight.f32();
     return weight.storage()->pack(key, [&] { return pack_panels(panels, source, row, column); });
@@ -64,39 +72,42 @@ void run_product(const Product& product, const Panels& panels, const float* pack
     const int64_t m = product.rows;
     if (m == 0 || product.columns == 0) return;
     const int64_t count = panels.count();
-    // Blocks of rows: small enough for eight items, whole multiples of a tile, at most 196 rows so that
-    // they stay in cache while the panels pass by.
+    // Blocks of rows: small enough for eight items, whole multiples of a tile, at most 196 rows so
+    // that they stay in cache while the panels pass by.
     const int64_t block = std::min<int64_t>(196, std::max<int64_t>(14, (m / 8 + 13) / 14 * 14));
     const int64_t blocks = (m + block - 1) / block;
     const int64_t flops = 2 * std::min(m, block) * product.depth * panels.full_width();
-    parallel_for(blocks * count, std::max<int64_t>(1, kFlopsPerThread / std::max<int64_t>(1, flops)),
-                 [&](int64_t begin, int64_t end, int) {
-                     const int64_t tap = 0;
-                     for (int64_t item = begin; item < end; ++item) {
-                         const int64_t i = item / count, p = item % count;
-                         const int64_t first = m * i / blocks, last = m * (i + 1) / blocks;
-                         GemmArgs g{};
-                         g.a_row = product.a_row;
-                         g.a_depth = product.a_depth;
-                         g.taps = &tap;
-                         g.tap_count = 1;
-                         g.b_row = panels.width(p);
-                         g.c = product.c + first * product.c_row + p * panels.full_width();
-                         g.c_row = product.c_row;
-                         g.rows = last - first;
-                         g.columns = panels.columns_of(p);
-                         g.vectors = panels.vectors_of(p);
-                         for (int64_t k = 0; k == 0 || k < product.depth; k += kDepthBlock) {
-                             g.depth = std::min(kDepthBlock, product.depth - k);
-                             g.a = product.a + first * product.a_row + k * product.a_depth;
-                             g.b = packed + panels.offset(p) + k * g.b_row;
-                             g.accumulate = k > 0;
-                             g.bias = product.bias && k == 0 ? product.bias + p * panels.full_width() : nullptr;
-                             g.activation = k + kDepthBlock >= product.depth ? product.activation : Activation::none;
-                             kernels().gemm(g);
-                         }
-                     }
-                 });
+    parallel_for(
+        blocks * count, std::max<int64_t>(1, kFlopsPerThread / std::max<int64_t>(1, flops)),
+        [&](int64_t begin, int64_t end, int) {
+            const int64_t tap = 0;
+            for (int64_t item = begin; item < end; ++item) {
+                const int64_t i = item / count, p = item % count;
+                const int64_t first = m * i / blocks, last = m * (i + 1) / blocks;
+                GemmArgs g{};
+                g.a_row = product.a_row;
+                g.a_depth = product.a_depth;
+                g.taps = &tap;
+                g.tap_count = 1;
+                g.b_row = panels.width(p);
+                g.c = product.c + first * product.c_row + p * panels.full_width();
+                g.c_row = product.c_row;
+                g.rows = last - first;
+                g.columns = panels.columns_of(p);
+                g.vectors = panels.vectors_of(p);
+                for (int64_t k = 0; k == 0 || k < product.depth; k += kDepthBlock) {
+                    g.depth = std::min(kDepthBlock, product.depth - k);
+                    g.a = product.a + first * product.a_row + k * product.a_depth;
+                    g.b = packed + panels.offset(p) + k * g.b_row;
+                    g.accumulate = k > 0;
+                    g.bias =
+                        product.bias && k == 0 ? product.bias + p * panels.full_width() : nullptr;
+                    g.activation =
+                        k + kDepthBlock >= product.depth ? product.activation : Activation::none;
+                    kernels().gemm(g);
+                }
+            }
+        });
 }
 
 void column_sums(const float* source, int64_t row, int64_t rows, int64_t columns, float* sums) {
@@ -106,7 +117,8 @@ void column_sums(const float* source, int64_t row, int64_t rows, int64_t columns
     parallel_for(chunks, [&](int64_t begin, int64_t end, int) {
         for (int64_t chunk = begin; chunk < end; ++chunk) {
             const int64_t first = rows * chunk / chunks, last = rows * (chunk + 1) / chunks;
-            kernels().column_sum({source + first * row, row, last - first, columns, partial.f32() + chunk * columns});
+            kernels().column_sum({source + first * row, row, last - first, columns,
+                                  partial.f32() + chunk * columns});
         }
     });
     std::fill_n(sums, columns, 0.0f);
@@ -136,19 +148,21 @@ View matrix(const Array& a, bool transposed, int64_t offset) {
 Array matmul(const Array& a, const Array& b, bool trans_a, bool trans_b) {
     expect_f32("matmul", "a", a);
     expect_f32("matmul", "b", b);
-    ENGINE_CHECK(a.rank() >= 2 && b.rank() >= 2, Kind::value, "[matmul] expected at least 2 axes on both sides, got ",
-                 to_string(a.shape()), " and ", to_string(b.shape()));
+    ENGINE_CHECK(a.rank() >= 2 && b.rank() >= 2, Kind::value,
+                 "[matmul] expected at least 2 axes on both sides, got ", to_string(a.shape()),
+                 " and ", to_string(b.shape()));
     const View a0 = matrix(a, trans_a, 0), b0 = matrix(b, trans_b, 0);
-    ENGINE_CHECK(a0.columns == b0.rows, Kind::value, "[matmul] expected matching inner sizes, got ", a0.rows, " x ",
-                 a0.columns, " times ", b0.rows, " x ", b0.columns, " (shapes ", to_string(a.shape()), " and ",
-                 to_string(b.shape()), "): transpose one side or check the layer before");
+    ENGINE_CHECK(a0.columns == b0.rows, Kind::value, "[matmul] expected matching inner sizes, got ",
+                 a0.rows, " x ", a0.columns, " times ", b0.rows, " x ", b0.columns, " (shapes ",
+                 to_string(a.shape()), " and ", to_string(b.shape()),
+                 "): transpose one side or check the layer before");
     Dims batch;
     const int extra = std::max(a.rank(), b.rank()) - 2;
     for (int i = 0; i < extra; ++i) {
         const int ia = i - (extra - (a.rank() - 2)), ib = i - (extra - (b.rank() - 2));
         const int64_t da = ia >= 0 ? a.dim(ia) : 1, db = ib >= 0 ? b.dim(ib) : 1;
-        ENGINE_CHECK(da == db || da == 1 || db == 1, Kind::value, "[matmul] batch axes of ", to_string(a.shape()),
-                     " and ", to_string(b.shape()), " do not broadcast");
+        ENGINE_CHECK(da == db || da == 1 || db == 1, Kind::value, "[matmul] batch axes of ",
+                     to_string(a.shape()), " and ", to_string(b.shape()), " do not broadcast");
         batch.push_back(da == 1 ? db : da);
     }
     Dims shape = batch;
@@ -179,7 +193,8 @@ Array matmul(const Array& a, const Array& b, bool trans_a, bool trans_b) {
     if (shape.n != 4) return out;
     Dims row_major;
     row_major.n = 4;
-    row_major[3] = 1, row_major[2] = columns, row_major[1] = rows * columns, row_major[0] = batch[1] * rows * columns;
+    row_major[3] = 1, row_major[2] = columns, row_major[1] = rows * columns,
+    row_major[0] = batch[1] * rows * columns;
     return contiguous(flat.view(shape, row_major, 0));
 }
 
@@ -197,7 +212,8 @@ void check_linear(const char* op, const Array& x, const Array& w) {
     expect_f32(op, "input", x);
     expect_f32(op, "weight", w);
     expect_rank(op, "weight", w, 2);
-    ENGINE_CHECK(x.rank() >= 1, Kind::value, "[", op, "] expected an input with at least one axis, got a scalar");
+    ENGINE_CHECK(x.rank() >= 1, Kind::value, "[", op,
+                 "] expected an input with at least one axis, got a scalar");
 }
 
 }  // namespace
@@ -206,12 +222,13 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
     check_linear("linear", x, w);
     const int64_t depth = w.dim(1), outputs = w.dim(0);
     ENGINE_CHECK(x.dim(x.rank() - 1) == depth, Kind::value, "[linear] expected ", depth,
-                 " input features, got input of shape ", to_string(x.shape()), ": set in_features=",
-                 x.dim(x.rank() - 1), " or check the layer before");
+                 " input features, got input of shape ", to_string(x.shape()),
+                 ": set in_features=", x.dim(x.rank() - 1), " or check the layer before");
     if (bias) {
         expect_f32("linear", "bias", *bias);
-        ENGINE_CHECK(bias->rank() == 1 && bias->dim(0) == outputs, Kind::value, "[linear] expected a bias of shape (",
-                     outputs, ",), got ", to_string(bias->shape()));
+        ENGINE_CHECK(bias->rank() == 1 && bias->dim(0) == outputs, Kind::value,
+                     "[linear] expected a bias of shape (", outputs, ",), got ",
+                     to_string(bias->shape()));
     }
     const Array rows = as_rows(x);
     Dims shape = x.shape();
@@ -232,8 +249,8 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
 Array linear_backward_data(const Array& dy, const Array& w) {
     check_linear("linear_backward_data", dy, w);
     const int64_t depth = w.dim(0), inputs = w.dim(1);
-    ENGINE_CHECK(dy.dim(dy.rank() - 1) == depth, Kind::value, "[linear_backward_data] expected ", depth,
-                 " output features, got gradient of shape ", to_string(dy.shape()));
+    ENGINE_CHECK(dy.dim(dy.rank() - 1) == depth, Kind::value, "[linear_backward_data] expected ",
+                 depth, " output features, got gradient of shape ", to_string(dy.shape()));
     const Array rows = as_rows(dy);
     Dims shape = dy.shape();
     shape[shape.n - 1] = inputs;
@@ -248,13 +265,14 @@ Array linear_backward_data(const Array& dy, const Array& w) {
     return dy.rank() == 2 ? out : contiguous(reshape(out, shape));
 }
 
-std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, const Array& x, bool with_bias) {
+std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, const Array& x,
+                                                              bool with_bias) {
     expect_f32("linear_backward_weight", "gradient", dy);
     expect_f32("linear_backward_weight", "input", x);
     const Array grad = contiguous(as_rows(dy)), rows = as_rows(x);
     ENGINE_CHECK(grad.dim(0) == rows.dim(0), Kind::value,
-                 "[linear_backward_weight] expected equally many rows, got gradient ", to_string(dy.shape()),
-                 " and input ", to_string(x.shape()));
+                 "[linear_backward_weight] expected equally many rows, got gradient ",
+                 to_string(dy.shape()), " and input ", to_string(x.shape()));
     const int64_t outputs = grad.dim(1), inputs = rows.dim(1), depth = rows.dim(0);
     Array dw = empty({outputs, inputs});
     const Panels panels(depth, inputs);

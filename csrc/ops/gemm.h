@@ -10,8 +10,8 @@
 
 namespace engine {
 
-// The second operand of a product, cut into panels of a few vectors of columns: panel p holds rows of
-// width(p) floats (zeros beyond the last column) at offset p * rows * full_width().
+// The second operand of a product, cut into panels of a few vectors of columns: panel p holds rows
+// of width(p) floats (zeros beyond the last column) at offset p * rows * full_width().
 struct Panels {
     int64_t rows, columns;
     int lanes, vectors;  // of a full panel
@@ -19,18 +19,23 @@ struct Panels {
     int64_t full_width() const { return static_cast<int64_t>(lanes) * vectors; }
     int64_t count() const { return (columns + full_width() - 1) / full_width(); }
     int64_t columns_of(int64_t p) const;
-    int vectors_of(int64_t p) const { return static_cast<int>((columns_of(p) + lanes - 1) / lanes); }
+    int vectors_of(int64_t p) const {
+        return static_cast<int>((columns_of(p) + lanes - 1) / lanes);
+    }
     int64_t width(int64_t p) const { return static_cast<int64_t>(lanes) * vectors_of(p); }
     int64_t offset(int64_t p) const { return p * rows * full_width(); }
-    size_t bytes() const { return static_cast<size_t>(rows * count() * full_width()) * sizeof(float); }
+    size_t bytes() const {
+        return static_cast<size_t>(rows * count() * full_width()) * sizeof(float);
+    }
 };
 
 // Element (q, j) of the operand is source[q * row + j * column].
-std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source, int64_t row, int64_t column);
-// The same, kept with the weight's storage until the weight is written to. `tag` tells apart different
-// packings of one weight.
-std::shared_ptr<Workspace> pack_weight(const Array& weight, const Panels& panels, int64_t row, int64_t column,
-                                       uint64_t tag);
+std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source, int64_t row,
+                                       int64_t column);
+// The same, kept with the weight's storage until the weight is written to. `tag` tells apart
+// different packings of one weight.
+std::shared_ptr<Workspace> pack_weight(const Array& weight, const Panels& panels, int64_t row,
+                                       int64_t column, uint64_t tag);
 
 // What every product shares; see GemmArgs for the epilogue.
 struct Product {
@@ -50,7 +55,8 @@ Array matmul(const Array& a, const Array& b, bool trans_a, bool trans_b);
 Array linear(const Array& x, const Array& w, const Array* bias);
 Array linear_backward_data(const Array& dy, const Array& w);
 // -> dw (O, K) and, if asked, dbias (O).
-std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, const Array& x, bool with_bias);
+std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, const Array& x,
+                                                              bool with_bias);
 
 // sums[j] = sum over rows of source[i * row + j]; split over fixed chunks of rows, added in order.
 void column_sums(const float* source, int64_t row, int64_t rows, int64_t columns, float* sums);

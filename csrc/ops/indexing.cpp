@@ -22,9 +22,9 @@ int64_t grain_of(int64_t elements_per_item) {
 }
 
 int expect_axis(const char* op, int64_t axis, const Dims& shape) {
-    ENGINE_CHECK(shape.n > 0 && axis >= -shape.n && axis < shape.n, Kind::index, "[", op, "] expected an axis between ",
-                 -shape.n, " and ", shape.n - 1, " for shape ", to_string(shape), ", got ", axis,
-                 ": choose one of the array's axes");
+    ENGINE_CHECK(shape.n > 0 && axis >= -shape.n && axis < shape.n, Kind::index, "[", op,
+                 "] expected an axis between ", -shape.n, " and ", shape.n - 1, " for shape ",
+                 to_string(shape), ", got ", axis, ": choose one of the array's axes");
     return static_cast<int>(axis < 0 ? axis + shape.n : axis);
 }
 
@@ -53,26 +53,31 @@ struct Split {
 // The index as int64, canonical, every entry in [0, size).
 Array expect_index(const char* op, const Array& index, int64_t size) {
     ENGINE_CHECK(index.dtype() == DType::i64 || index.dtype() == DType::i32, Kind::type, "[", op,
-                 "] expected an index of dtype int64 or int32, got ", name_of(index.dtype()), ": convert it with .long()");
+                 "] expected an index of dtype int64 or int32, got ", name_of(index.dtype()),
+                 ": convert it with .long()");
     const Array wide = contiguous(index.dtype() == DType::i64 ? index : cast(index, DType::i64));
     const int64_t* p = wide.ptr<int64_t>();
     const int64_t count = wide.numel();
     for (int64_t i = 0; i < count; ++i)
-        ENGINE_CHECK(p[i] >= 0 && p[i] < size, Kind::index, "[", op, "] expected indices in [0, ", size, "), got ", p[i],
+        ENGINE_CHECK(p[i] >= 0 && p[i] < size, Kind::index, "[", op, "] expected indices in [0, ",
+                     size, "), got ", p[i],
                      ": negative indices are not wrapped, and the axis has size ", size);
     return wide;
 }
 
 void expect_sizes(const char* op, const Dims& shape) {
     for (int64_t size : shape)
-        ENGINE_CHECK(size >= 0, Kind::value, "[", op, "] expected a shape of sizes >= 0, got ", to_string(shape),
-                     ": pass the shape of the forward input");
+        ENGINE_CHECK(size >= 0, Kind::value, "[", op, "] expected a shape of sizes >= 0, got ",
+                     to_string(shape), ": pass the shape of the forward input");
 }
 
 SumType expect_sum_type(const char* op, const Array& a) {
-    ENGINE_CHECK(a.dtype() == DType::f32 || a.dtype() == DType::i64 || a.dtype() == DType::i32, Kind::type, "[", op,
-                 "] expected src of dtype float32, int64 or int32, got ", name_of(a.dtype()), ": convert it first");
-    return a.dtype() == DType::f32 ? SumType::f32 : a.dtype() == DType::i64 ? SumType::i64 : SumType::i32;
+    ENGINE_CHECK(a.dtype() == DType::f32 || a.dtype() == DType::i64 || a.dtype() == DType::i32,
+                 Kind::type, "[", op, "] expected src of dtype float32, int64 or int32, got ",
+                 name_of(a.dtype()), ": convert it first");
+    return a.dtype() == DType::f32   ? SumType::f32
+           : a.dtype() == DType::i64 ? SumType::i64
+                                     : SumType::i32;
 }
 
 Array zeros(const Dims& shape, DType dtype) {
@@ -83,8 +88,8 @@ Array zeros(const Dims& shape, DType dtype) {
 
 // Fills the lines of `lines` (all axes of the index but `axis`, in physical order) and calls the
 // kernel over them.
-void over_lines(const Array& src, const Array& dst, const Array& index, int axis, void (*kernel)(const LinesArgs&),
-                SumType type) {
+void over_lines(const Array& src, const Array& dst, const Array& index, int axis,
+                void (*kernel)(const LinesArgs&), SumType type) {
     LinesArgs lines{};
     lines.src = src.raw(), lines.dst = dst.raw(), lines.index = index.ptr<int64_t>();
     lines.element_size = bytes_of(src), lines.type = type;
@@ -94,11 +99,13 @@ void over_lines(const Array& src, const Array& dst, const Array& index, int axis
         if (a == axis) continue;
         const int64_t d = lines.rank++;
         lines.shape[d] = index.dim(a);
-        lines.src_stride[d] = src.stride(a), lines.dst_stride[d] = dst.stride(a), lines.index_stride[d] = index.stride(a);
+        lines.src_stride[d] = src.stride(a), lines.dst_stride[d] = dst.stride(a),
+        lines.index_stride[d] = index.stride(a);
         count *= index.dim(a);
     }
     lines.length = index.dim(axis);
-    lines.src_step = src.stride(axis), lines.dst_step = dst.stride(axis), lines.index_step = index.stride(axis);
+    lines.src_step = src.stride(axis), lines.dst_step = dst.stride(axis),
+    lines.index_step = index.stride(axis);
     parallel_for(count, grain_of(4 * lines.length), [&](int64_t begin, int64_t end, int) {
         LinesArgs a = lines;
         a.begin = begin, a.end = end;
@@ -114,30 +121,39 @@ struct Padding {
 };
 
 Padding expect_padding(const char* op, const Dims& pads, const std::string& mode) {
-    ENGINE_CHECK(pads.n == 4, Kind::value, "[", op, "] expected pads (left, right, top, bottom), got ", to_string(pads),
+    ENGINE_CHECK(pads.n == 4, Kind::value, "[", op,
+                 "] expected pads (left, right, top, bottom), got ", to_string(pads),
                  ": give four numbers");
-    ENGINE_CHECK(mode == "constant" || mode == "reflect" || mode == "replicate", Kind::value, "[", op,
-                 "] expected mode constant, reflect or replicate, got '", mode, "': use one of these");
-    const PadMode kind = mode == "constant" ? PadMode::constant : mode == "reflect" ? PadMode::reflect : PadMode::replicate;
+    ENGINE_CHECK(mode == "constant" || mode == "reflect" || mode == "replicate", Kind::value, "[",
+                 op, "] expected mode constant, reflect or replicate, got '", mode,
+                 "': use one of these");
+    const PadMode kind = mode == "constant"  ? PadMode::constant
+                         : mode == "reflect" ? PadMode::reflect
+                                             : PadMode::replicate;
     for (int64_t pad : pads) {
-        ENGINE_CHECK(pad >= -kMaxAxis && pad <= kMaxAxis, Kind::value, "[", op, "] expected pads of at most ", kMaxAxis,
-                     ", got ", to_string(pads), ": use smaller ones");
-        ENGINE_CHECK(pad >= 0 || kind == PadMode::constant, Kind::value, "[", op, "] expected pads >= 0 with mode '", mode,
-                     "', got ", to_string(pads), ": crop by slicing, or use mode constant");
+        ENGINE_CHECK(pad >= -kMaxAxis && pad <= kMaxAxis, Kind::value, "[", op,
+                     "] expected pads of at most ", kMaxAxis, ", got ", to_string(pads),
+                     ": use smaller ones");
+        ENGINE_CHECK(pad >= 0 || kind == PadMode::constant, Kind::value, "[", op,
+                     "] expected pads >= 0 with mode '", mode, "', got ", to_string(pads),
+                     ": crop by slicing, or use mode constant");
     }
     return {kind, pads[0], pads[1], pads[2], pads[3]};
 }
 
-int64_t padded_size(const char* op, const char* axis, PadMode mode, int64_t in, int64_t before, int64_t after) {
+int64_t padded_size(const char* op, const char* axis, PadMode mode, int64_t in, int64_t before,
+                    int64_t after) {
     if (mode == PadMode::reflect)
-        ENGINE_CHECK(before < in && after < in, Kind::value, "[", op, "] expected reflect padding smaller than the ", axis,
-                     " ", in, ", got ", before, " and ", after, ": use less padding or mode replicate");
+        ENGINE_CHECK(before < in && after < in, Kind::value, "[", op,
+                     "] expected reflect padding smaller than the ", axis, " ", in, ", got ",
+                     before, " and ", after, ": use less padding or mode replicate");
     if (mode == PadMode::replicate)
-        ENGINE_CHECK(in > 0, Kind::value, "[", op, "] expected a ", axis, " of at least 1 to replicate, got 0: use mode constant");
+        ENGINE_CHECK(in > 0, Kind::value, "[", op, "] expected a ", axis,
+                     " of at least 1 to replicate, got 0: use mode constant");
     const int64_t out = in + before + after;
-    ENGINE_CHECK(in >= 0 && out > 0 && out <= 2 * kMaxAxis && in <= kMaxAxis, Kind::value, "[", op, "] expected an output ", axis,
-                 " between 1 and ", 2 * kMaxAxis, ", got ", out, " from ", in, " with pads ", before, " and ", after,
-                 ": change the pads");
+    ENGINE_CHECK(in >= 0 && out > 0 && out <= 2 * kMaxAxis && in <= kMaxAxis, Kind::value, "[", op,
+                 "] expected an output ", axis, " between 1 and ", 2 * kMaxAxis, ", got ", out,
+                 " from ", in, " with pads ", before, " and ", after, ": change the pads");
     return out;
 }
 
@@ -160,18 +176,21 @@ std::vector<int32_t> pad_map(PadMode mode, int64_t in, int64_t before, int64_t o
 
 Array concat(const std::vector<Array>& arrays, int64_t axis_given) {
     const char* op = "concat";
-    ENGINE_CHECK(!arrays.empty(), Kind::value, "[", op, "] expected at least one array, got an empty list: leave out the call");
+    ENGINE_CHECK(!arrays.empty(), Kind::value, "[", op,
+                 "] expected at least one array, got an empty list: leave out the call");
     const Array& first = arrays[0];
     const int axis = expect_axis(op, axis_given, first.shape());
     Dims shape = first.shape();
     shape[axis] = 0;
     for (const Array& a : arrays) {
-        ENGINE_CHECK(a.dtype() == first.dtype(), Kind::type, "[", op, "] expected arrays of one dtype, got ",
-                     name_of(first.dtype()), " and ", name_of(a.dtype()), ": convert them first");
+        ENGINE_CHECK(a.dtype() == first.dtype(), Kind::type, "[", op,
+                     "] expected arrays of one dtype, got ", name_of(first.dtype()), " and ",
+                     name_of(a.dtype()), ": convert them first");
         bool fits = a.rank() == first.rank();
         for (int i = 0; fits && i < a.rank(); ++i) fits = i == axis || a.dim(i) == first.dim(i);
-        ENGINE_CHECK(fits, Kind::value, "[", op, "] expected shapes equal in all axes but ", axis, ", got ",
-                     to_string(first.shape()), " and ", to_string(a.shape()), ": reshape or slice one of them");
+        ENGINE_CHECK(fits, Kind::value, "[", op, "] expected shapes equal in all axes but ", axis,
+                     ", got ", to_string(first.shape()), " and ", to_string(a.shape()),
+                     ": reshape or slice one of them");
         shape[axis] += a.dim(axis);
     }
     const Array out = empty(shape, first.dtype());
@@ -206,13 +225,15 @@ Array concat(const std::vector<Array>& arrays, int64_t axis_given) {
         const int64_t block = std::max<int64_t>(1, 65536 / row_bytes);
         parallel_for(split.outer, grain_of(row_bytes / 4), [&](int64_t begin, int64_t end, int) {
             for (; begin < end; begin += block)
-                for (int64_t i = 0; i < inputs; ++i) copy_part(i, begin, std::min(end, begin + block));
+                for (int64_t i = 0; i < inputs; ++i)
+                    copy_part(i, begin, std::min(end, begin + block));
         });
     } else {
-        parallel_for(split.outer * inputs, grain_of(row_bytes / 4 / inputs), [&](int64_t begin, int64_t end, int) {
-            for (int64_t item = begin; item < end; ++item)
-                copy_part(item % inputs, item / inputs, item / inputs + 1);
-        });
+        parallel_for(split.outer * inputs, grain_of(row_bytes / 4 / inputs),
+                     [&](int64_t begin, int64_t end, int) {
+                         for (int64_t item = begin; item < end; ++item)
+                             copy_part(item % inputs, item / inputs, item / inputs + 1);
+                     });
     }
     return out;
 }
@@ -232,22 +253,24 @@ Array index_select(const Array& given, int64_t axis_given, const Array& index_gi
     // Few rows: the index is shared out too.
     const int64_t part = split.outer >= kManyRows ? count : std::max<int64_t>(1, 65536 / bytes);
     const int64_t parts = (count + part - 1) / part;
-    parallel_for(split.outer * parts, grain_of(part * split.inner), [&](int64_t begin, int64_t end, int) {
-        for (int64_t item = begin; item < end; ++item) {
-            const int64_t o = item / parts, j = item % parts * part;
-            TakeRowsArgs t{};
-            t.src = a.ptr<char>() + o * length * bytes;
-            t.dst = out.ptr<char>() + (o * count + j) * bytes;
-            t.index = index.ptr<int64_t>() + j;
-            t.axis = length, t.count = std::min(part, count - j), t.bytes = bytes;
-            t.begin = 0, t.end = 1;
-            kernels().take_rows(t);
-        }
-    });
+    parallel_for(split.outer * parts, grain_of(part * split.inner),
+                 [&](int64_t begin, int64_t end, int) {
+                     for (int64_t item = begin; item < end; ++item) {
+                         const int64_t o = item / parts, j = item % parts * part;
+                         TakeRowsArgs t{};
+                         t.src = a.ptr<char>() + o * length * bytes;
+                         t.dst = out.ptr<char>() + (o * count + j) * bytes;
+                         t.index = index.ptr<int64_t>() + j;
+                         t.axis = length, t.count = std::min(part, count - j), t.bytes = bytes;
+                         t.begin = 0, t.end = 1;
+                         kernels().take_rows(t);
+                     }
+                 });
     return out;
 }
 
-Array index_add(const Dims& shape, int64_t axis_given, const Array& index_given, const Array& src_given) {
+Array index_add(const Dims& shape, int64_t axis_given, const Array& index_given,
+                const Array& src_given) {
     const char* op = "index_add";
     expect_sizes(op, shape);
     const int axis = expect_axis(op, axis_given, shape);
@@ -255,8 +278,9 @@ Array index_add(const Dims& shape, int64_t axis_given, const Array& index_given,
     const SumType type = expect_sum_type(op, src_given);
     Dims expected = shape;
     expected[axis] = index_given.dim(0);
-    ENGINE_CHECK(src_given.shape() == expected, Kind::value, "[", op, "] expected src of shape ", to_string(expected),
-                 " for shape ", to_string(shape), " and ", index_given.dim(0), " indices, got ", to_string(src_given.shape()),
+    ENGINE_CHECK(src_given.shape() == expected, Kind::value, "[", op, "] expected src of shape ",
+                 to_string(expected), " for shape ", to_string(shape), " and ", index_given.dim(0),
+                 " indices, got ", to_string(src_given.shape()),
                  ": pass the gradient of index_select's result");
     const Array index = expect_index(op, index_given, shape[axis]);
     const Array out = zeros(shape, src_given.dtype());
@@ -265,17 +289,19 @@ Array index_add(const Dims& shape, int64_t axis_given, const Array& index_given,
     const Split split(shape, axis);
     const int64_t width = split.outer >= kManyRows ? split.inner : 256;
     const int64_t blocks = (split.inner + width - 1) / width, count = index.dim(0);
-    parallel_for(split.outer * blocks, grain_of(count * std::min(width, split.inner)), [&](int64_t begin, int64_t end, int) {
-        for (int64_t item = begin; item < end; ++item) {
-            AddRowsArgs a{};
-            a.src = src.raw(), a.dst = out.raw(), a.index = index.ptr<int64_t>();
-            a.type = type;
-            a.axis = shape[axis], a.count = count, a.inner = split.inner;
-            a.begin = item / blocks, a.end = a.begin + 1;
-            a.inner_begin = item % blocks * width, a.inner_end = std::min(split.inner, a.inner_begin + width);
-            kernels().add_rows(a);
-        }
-    });
+    parallel_for(split.outer * blocks, grain_of(count * std::min(width, split.inner)),
+                 [&](int64_t begin, int64_t end, int) {
+                     for (int64_t item = begin; item < end; ++item) {
+                         AddRowsArgs a{};
+                         a.src = src.raw(), a.dst = out.raw(), a.index = index.ptr<int64_t>();
+                         a.type = type;
+                         a.axis = shape[axis], a.count = count, a.inner = split.inner;
+                         a.begin = item / blocks, a.end = a.begin + 1;
+                         a.inner_begin = item % blocks * width,
+                         a.inner_end = std::min(split.inner, a.inner_begin + width);
+                         kernels().add_rows(a);
+                     }
+                 });
     return out;
 }
 
@@ -285,8 +311,9 @@ Array gather(const Array& a, int64_t axis_given, const Array& index_given) {
     bool fits = index_given.rank() == a.rank();
     for (int i = 0; fits && i < a.rank(); ++i) fits = i == axis || index_given.dim(i) <= a.dim(i);
     ENGINE_CHECK(fits, Kind::value, "[", op, "] expected an index of rank ", a.rank(),
-                 ", at most as large as the input outside axis ", axis, ", got ", to_string(index_given.shape()),
-                 " for input ", to_string(a.shape()), ": expand or slice the index");
+                 ", at most as large as the input outside axis ", axis, ", got ",
+                 to_string(index_given.shape()), " for input ", to_string(a.shape()),
+                 ": expand or slice the index");
     const Array index = expect_index(op, index_given, a.dim(axis));
     const Array out = empty(index.shape(), a.dtype());
     if (out.numel() == 0) return out;
@@ -294,7 +321,8 @@ Array gather(const Array& a, int64_t axis_given, const Array& index_given) {
     return out;
 }
 
-Array scatter_add(const Dims& shape, int64_t axis_given, const Array& index_given, const Array& src) {
+Array scatter_add(const Dims& shape, int64_t axis_given, const Array& index_given,
+                  const Array& src) {
     const char* op = "scatter_add";
     expect_sizes(op, shape);
     const int axis = expect_axis(op, axis_given, shape);
@@ -303,8 +331,9 @@ Array scatter_add(const Dims& shape, int64_t axis_given, const Array& index_give
     for (int i = 0; fits && i < shape.n; ++i)
         fits = index_given.dim(i) <= src.dim(i) && (i == axis || index_given.dim(i) <= shape[i]);
     ENGINE_CHECK(fits, Kind::value, "[", op, "] expected an index of rank ", shape.n,
-                 ", at most as large as src and, outside axis ", axis, ", as the output, got index ",
-                 to_string(index_given.shape()), ", src ", to_string(src.shape()), " and output ", to_string(shape),
+                 ", at most as large as src and, outside axis ", axis,
+                 ", as the output, got index ", to_string(index_given.shape()), ", src ",
+                 to_string(src.shape()), " and output ", to_string(shape),
                  ": expand or slice the index");
     const Array index = expect_index(op, index_given, shape[axis]);
     const Array out = zeros(shape, src.dtype());
@@ -326,33 +355,37 @@ Array pad(const Array& given, const Dims& pads, const std::string& mode, double 
     const std::vector<int32_t> x_map = pad_map(p.mode, a.dim(3), p.left, out_w);
     const Array fill_value = full({}, value, a.dtype());
     const int64_t size = bytes_of(a), channels = a.dim(1), ld = pixel_stride(a);
-    parallel_for(a.dim(0) * out_h, grain_of(out_w * channels), [&](int64_t begin, int64_t end, int) {
-        PadArgs args{};
-        args.src = a.ptr<char>(), args.dst = out.ptr<char>();
-        args.src_pixel = ld * size, args.dst_pixel = channels * size, args.pixel_bytes = channels * size;
-        args.element_size = size;
-        args.in_h = a.dim(2), args.in_w = a.dim(3), args.out_h = out_h, args.out_w = out_w;
-        args.y_map = y_map.data(), args.x_map = x_map.data();
-        std::memcpy(args.value, fill_value.raw(), static_cast<size_t>(size));
-        args.row_begin = begin, args.row_end = end;
-        kernels().pad_forward(args);
-    });
+    parallel_for(
+        a.dim(0) * out_h, grain_of(out_w * channels), [&](int64_t begin, int64_t end, int) {
+            PadArgs args{};
+            args.src = a.ptr<char>(), args.dst = out.ptr<char>();
+            args.src_pixel = ld * size, args.dst_pixel = channels * size,
+            args.pixel_bytes = channels * size;
+            args.element_size = size;
+            args.in_h = a.dim(2), args.in_w = a.dim(3), args.out_h = out_h, args.out_w = out_w;
+            args.y_map = y_map.data(), args.x_map = x_map.data();
+            std::memcpy(args.value, fill_value.raw(), static_cast<size_t>(size));
+            args.row_begin = begin, args.row_end = end;
+            kernels().pad_forward(args);
+        });
     return out;
 }
 
-Array pad_backward(const Array& dy_given, const Dims& x_shape, const Dims& pads, const std::string& mode) {
+Array pad_backward(const Array& dy_given, const Dims& x_shape, const Dims& pads,
+                   const std::string& mode) {
     const char* op = "pad_backward";
     expect_f32(op, "dy", dy_given);
     expect_rank(op, "dy", dy_given, 4);
-    ENGINE_CHECK(x_shape.n == 4, Kind::value, "[", op, "] expected x_shape (N, C, H, W), got ", to_string(x_shape),
-                 ": pass the shape of the forward input");
+    ENGINE_CHECK(x_shape.n == 4, Kind::value, "[", op, "] expected x_shape (N, C, H, W), got ",
+                 to_string(x_shape), ": pass the shape of the forward input");
     const Padding p = expect_padding(op, pads, mode);
     const int64_t in_h = x_shape[2], in_w = x_shape[3], channels = x_shape[1];
     const int64_t out_h = padded_size(op, "height", p.mode, in_h, p.top, p.bottom);
     const int64_t out_w = padded_size(op, "width", p.mode, in_w, p.left, p.right);
     const Dims expected{x_shape[0], channels, out_h, out_w};
-    ENGINE_CHECK(dy_given.shape() == expected, Kind::value, "[", op, "] expected dy of shape ", to_string(expected),
-                 " for x_shape ", to_string(x_shape), " and pads ", to_string(pads), ", got ", to_string(dy_given.shape()),
+    ENGINE_CHECK(dy_given.shape() == expected, Kind::value, "[", op, "] expected dy of shape ",
+                 to_string(expected), " for x_shape ", to_string(x_shape), " and pads ",
+                 to_string(pads), ", got ", to_string(dy_given.shape()),
                  ": pass the arguments of the forward call");
     const Array dx = empty(x_shape);
     if (dx.numel() == 0) return dx;
@@ -366,17 +399,20 @@ Array pad_backward(const Array& dy_given, const Dims& x_shape, const Dims& pads,
     for (size_t i = 1; i < y_begin.size(); ++i) y_begin[i] += y_begin[i - 1];
     std::vector<int32_t> next(y_begin.begin(), y_begin.end() - 1);
     for (size_t o = 0; o < y_map.size(); ++o)
-        if (y_map[o] >= 0) y_list[static_cast<size_t>(next[static_cast<size_t>(y_map[o])]++)] = static_cast<int32_t>(o);
+        if (y_map[o] >= 0)
+            y_list[static_cast<size_t>(next[static_cast<size_t>(y_map[o])]++)] =
+                static_cast<int32_t>(o);
     const int64_t ld = pixel_stride(dy);
-    parallel_for(x_shape[0] * in_h, grain_of(2 * in_w * channels), [&](int64_t begin, int64_t end, int) {
-        PadBackwardArgs a{};
-        a.dy = dy.f32(), a.dx = dx.f32();
-        a.dy_ld = ld, a.dx_ld = channels, a.channels = channels;
-        a.in_h = in_h, a.in_w = in_w, a.out_h = out_h, a.out_w = out_w;
-        a.y_begin = y_begin.data(), a.y_list = y_list.data(), a.x_map = x_map.data();
-        a.row_begin = begin, a.row_end = end;
-        kernels().pad_backward(a);
-    });
+    parallel_for(x_shape[0] * in_h, grain_of(2 * in_w * channels),
+                 [&](int64_t begin, int64_t end, int) {
+                     PadBackwardArgs a{};
+                     a.dy = dy.f32(), a.dx = dx.f32();
+                     a.dy_ld = ld, a.dx_ld = channels, a.channels = channels;
+                     a.in_h = in_h, a.in_w = in_w, a.out_h = out_h, a.out_w = out_w;
+                     a.y_begin = y_begin.data(), a.y_list = y_list.data(), a.x_map = x_map.data();
+                     a.row_begin = begin, a.row_end = end;
+                     kernels().pad_backward(a);
+                 });
     return dx;
 }
 

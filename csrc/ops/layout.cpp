@@ -26,7 +26,8 @@ Loops plan(const Dims& shape, const Dims& src, const Dims& dst) {
     for (int i = 0; i < shape.n; ++i) {
         if (shape[i] == 1) continue;
         int at = n++;  // insertion sort, widest stride of dst outermost
-        for (; at > 0 && std::llabs(dst[axes[at - 1]]) < std::llabs(dst[i]); --at) axes[at] = axes[at - 1];
+        for (; at > 0 && std::llabs(dst[axes[at - 1]]) < std::llabs(dst[i]); --at)
+            axes[at] = axes[at - 1];
         axes[at] = i;
     }
     Loops loops;
@@ -48,11 +49,12 @@ Loops plan(const Dims& shape, const Dims& src, const Dims& dst) {
 
 // Innermost two axes: rows of memcpy, or a transpose in blocks that keep both sides in cache.
 template <class T>
-void copy_plane(const T* src, T* dst, int64_t rows, int64_t src_row, int64_t dst_row, int64_t columns,
-                int64_t src_column, int64_t dst_column) {
+void copy_plane(const T* src, T* dst, int64_t rows, int64_t src_row, int64_t dst_row,
+                int64_t columns, int64_t src_column, int64_t dst_column) {
     if (src_column == 1 && dst_column == 1) {
         for (int64_t i = 0; i < rows; ++i)
-            std::memcpy(dst + i * dst_row, src + i * src_row, static_cast<size_t>(columns) * sizeof(T));
+            std::memcpy(dst + i * dst_row, src + i * src_row,
+                        static_cast<size_t>(columns) * sizeof(T));
         return;
     }
     constexpr int64_t kBlock = 16;
@@ -74,7 +76,8 @@ void copy_loops(const T* src, T* dst, const Loops& loops) {
     for (int i = 0; i < inner; ++i)
         if (other < 0 || std::llabs(loops.src[i]) <= std::llabs(loops.src[other])) other = i;
     const int64_t rows = other >= 0 ? loops.size[other] : 1;
-    const int64_t src_row = other >= 0 ? loops.src[other] : 0, dst_row = other >= 0 ? loops.dst[other] : 0;
+    const int64_t src_row = other >= 0 ? loops.src[other] : 0,
+                  dst_row = other >= 0 ? loops.dst[other] : 0;
     int outer[Dims::kMaxRank], m = 0;
     int64_t planes = 1;
     for (int i = 0; i < inner; ++i)
@@ -82,7 +85,8 @@ void copy_loops(const T* src, T* dst, const Loops& loops) {
     const int64_t columns = loops.size[inner];
     // With a single plane the rows are what is shared out.
     const int64_t splits = planes == 1 ? std::max<int64_t>(1, rows / 64) : 1;
-    parallel_for(planes * splits, std::max<int64_t>(1, 16384 * splits / std::max<int64_t>(1, rows * columns)),
+    parallel_for(planes * splits,
+                 std::max<int64_t>(1, 16384 * splits / std::max<int64_t>(1, rows * columns)),
                  [&](int64_t begin, int64_t end, int) {
                      for (int64_t item = begin; item < end; ++item) {
                          int64_t index = item / splits, s = 0, d = 0;
@@ -94,8 +98,9 @@ void copy_loops(const T* src, T* dst, const Loops& loops) {
                          }
                          const int64_t first = rows * (item % splits) / splits;
                          const int64_t last = rows * (item % splits + 1) / splits;
-                         copy_plane(src + s + first * src_row, dst + d + first * dst_row, last - first, src_row,
-                                    dst_row, columns, loops.src[inner], loops.dst[inner]);
+                         copy_plane(src + s + first * src_row, dst + d + first * dst_row,
+                                    last - first, src_row, dst_row, columns, loops.src[inner],
+                                    loops.dst[inner]);
                      }
                  });
 }
@@ -187,9 +192,7 @@ void copy_into(const Array& dst, const Array& src) {
     dst.mark_written();
 }
 
-void fill(const Array& a, double value) {
-    copy_into(a, full({}, value, a.dtype()));
-}
+void fill(const Array& a, double value) { copy_into(a, full({}, value, a.dtype())); }
 
 Array full(const Dims& shape, double value, DType dtype) {
     Array out = empty(shape, dtype);
@@ -202,29 +205,33 @@ Array full(const Dims& shape, double value, DType dtype) {
 }
 
 Array arange(double start, double stop, double step, DType dtype) {
-    ENGINE_CHECK(step != 0 && std::isfinite(start) && std::isfinite(stop) && std::isfinite(step), Kind::value,
-                 "[arange] expected finite start, stop and a step other than 0, got ", start, ", ", stop, ", ", step);
+    ENGINE_CHECK(step != 0 && std::isfinite(start) && std::isfinite(stop) && std::isfinite(step),
+                 Kind::value, "[arange] expected finite start, stop and a step other than 0, got ",
+                 start, ", ", stop, ", ", step);
     const double length = std::ceil((stop - start) / step);
-    ENGINE_CHECK(length < 1e15, Kind::memory, "[arange] ", length, " elements do not fit into memory");
+    ENGINE_CHECK(length < 1e15, Kind::memory, "[arange] ", length,
+                 " elements do not fit into memory");
     const auto count = static_cast<int64_t>(std::max(0.0, length));
     Array out = empty({count}, dtype);
     with_dtype(dtype, [&](auto zero) {
         using T = decltype(zero);
         T* p = out.ptr<T>();
-        for (int64_t i = 0; i < count; ++i) p[i] = convert<T, double>(start + static_cast<double>(i) * step);
+        for (int64_t i = 0; i < count; ++i)
+            p[i] = convert<T, double>(start + static_cast<double>(i) * step);
     });
     return out;
 }
 
 Array permute(const Array& a, const Dims& axes) {
-    ENGINE_CHECK(axes.n == a.rank(), Kind::value, "[permute] expected ", a.rank(), " axes for shape ",
-                 to_string(a.shape()), ", got ", to_string(axes));
+    ENGINE_CHECK(axes.n == a.rank(), Kind::value, "[permute] expected ", a.rank(),
+                 " axes for shape ", to_string(a.shape()), ", got ", to_string(axes));
     Dims shape, strides;
     bool seen[Dims::kMaxRank] = {};
     for (int64_t axis : axes) {
         if (axis < 0) axis += a.rank();
         ENGINE_CHECK(axis >= 0 && axis < a.rank() && !seen[axis], Kind::value,
-                     "[permute] expected each axis of shape ", to_string(a.shape()), " once, got ", to_string(axes));
+                     "[permute] expected each axis of shape ", to_string(a.shape()), " once, got ",
+                     to_string(axes));
         seen[axis] = true;
         shape.push_back(a.dim(static_cast<int>(axis)));
         strides.push_back(a.stride(static_cast<int>(axis)));
@@ -234,18 +241,21 @@ Array permute(const Array& a, const Dims& axes) {
 
 Array slice(const Array& a, const Dims& starts, const Dims& stops, const Dims& steps) {
     ENGINE_CHECK(starts.n == a.rank() && stops.n == a.rank() && steps.n == a.rank(), Kind::value,
-                 "[slice] expected one start, stop and step per axis of shape ", to_string(a.shape()));
+                 "[slice] expected one start, stop and step per axis of shape ",
+                 to_string(a.shape()));
     Dims shape, strides;
     int64_t offset = a.offset();
     for (int i = 0; i < a.rank(); ++i) {
         const int64_t size = a.dim(i), step = steps[i];
         ENGINE_CHECK(step != 0, Kind::value, "[slice] expected a step other than 0");
         const int64_t count =
-            std::max<int64_t>(0, step > 0 ? (stops[i] - starts[i] + step - 1) / step : (starts[i] - stops[i] - step - 1) / -step);
-        ENGINE_CHECK(count == 0 || (starts[i] >= 0 && starts[i] < size && starts[i] + (count - 1) * step >= 0 &&
+            std::max<int64_t>(0, step > 0 ? (stops[i] - starts[i] + step - 1) / step
+                                          : (starts[i] - stops[i] - step - 1) / -step);
+        ENGINE_CHECK(count == 0 || (starts[i] >= 0 && starts[i] < size &&
+                                    starts[i] + (count - 1) * step >= 0 &&
                                     starts[i] + (count - 1) * step < size),
-                     Kind::index, "[slice] range ", starts[i], ":", stops[i], ":", step, " leaves axis ", i,
-                     " of size ", size);
+                     Kind::index, "[slice] range ", starts[i], ":", stops[i], ":", step,
+                     " leaves axis ", i, " of size ", size);
         shape.push_back(count);
         strides.push_back(a.stride(i) * step);
         if (count > 0) offset += starts[i] * a.stride(i);
@@ -255,15 +265,15 @@ Array slice(const Array& a, const Dims& starts, const Dims& stops, const Dims& s
 
 Array expand(const Array& a, const Dims& shape) {
     const int lead = shape.n - a.rank();
-    ENGINE_CHECK(lead >= 0, Kind::value, "[expand] expected at least ", a.rank(), " axes for shape ",
-                 to_string(a.shape()), ", got ", to_string(shape));
+    ENGINE_CHECK(lead >= 0, Kind::value, "[expand] expected at least ", a.rank(),
+                 " axes for shape ", to_string(a.shape()), ", got ", to_string(shape));
     Dims sizes, strides;
     for (int i = 0; i < shape.n; ++i) {
         const int64_t have = i < lead ? 1 : a.dim(i - lead);
         const int64_t want = shape[i] == -1 && i >= lead ? have : shape[i];
-        ENGINE_CHECK(want >= 0 && (have == want || have == 1), Kind::value, "[expand] shape ", to_string(a.shape()),
-                     " does not broadcast to ", to_string(shape), ": axis ", i, " has ", have, ", expected ", want,
-                     " or 1");
+        ENGINE_CHECK(want >= 0 && (have == want || have == 1), Kind::value, "[expand] shape ",
+                     to_string(a.shape()), " does not broadcast to ", to_string(shape), ": axis ",
+                     i, " has ", have, ", expected ", want, " or 1");
         sizes.push_back(want);
         strides.push_back(have == want && i >= lead ? a.stride(i - lead) : 0);
     }
@@ -318,24 +328,27 @@ Array reshape(const Array& a, const Dims& wanted) {
     int unknown = -1;
     int64_t known = 1;
     for (int i = 0; i < shape.n; ++i) {
-        ENGINE_CHECK(shape[i] >= -1, Kind::value, "[reshape] expected sizes >= 0 or one -1, got ", to_string(wanted));
+        ENGINE_CHECK(shape[i] >= -1, Kind::value, "[reshape] expected sizes >= 0 or one -1, got ",
+                     to_string(wanted));
         if (shape[i] == -1) {
-            ENGINE_CHECK(unknown < 0, Kind::value, "[reshape] expected at most one -1, got ", to_string(wanted));
+            ENGINE_CHECK(unknown < 0, Kind::value, "[reshape] expected at most one -1, got ",
+                         to_string(wanted));
             unknown = i;
         } else {
-            ENGINE_CHECK(!__builtin_mul_overflow(known, shape[i], &known), Kind::value, "[reshape] shape ",
-                         to_string(wanted), " is too large");
+            ENGINE_CHECK(!__builtin_mul_overflow(known, shape[i], &known), Kind::value,
+                         "[reshape] shape ", to_string(wanted), " is too large");
         }
     }
     const int64_t count = a.numel();
     if (unknown >= 0) {
-        ENGINE_CHECK(known > 0 && count % known == 0, Kind::value, "[reshape] shape ", to_string(wanted),
-                     " is invalid for input of size ", count, " (shape ", to_string(a.shape()), ")");
+        ENGINE_CHECK(known > 0 && count % known == 0, Kind::value, "[reshape] shape ",
+                     to_string(wanted), " is invalid for input of size ", count, " (shape ",
+                     to_string(a.shape()), ")");
         shape[unknown] = count / known;
         known *= shape[unknown];
     }
-    ENGINE_CHECK(known == count, Kind::value, "[reshape] shape ", to_string(wanted), " is invalid for input of size ",
-                 count, " (shape ", to_string(a.shape()), ")");
+    ENGINE_CHECK(known == count, Kind::value, "[reshape] shape ", to_string(wanted),
+                 " is invalid for input of size ", count, " (shape ", to_string(a.shape()), ")");
     if (shape == a.shape()) return a;
     if (count == 0) return a.view(shape, canonical_strides(shape), a.offset());
     Dims strides;
@@ -345,8 +358,8 @@ Array reshape(const Array& a, const Dims& wanted) {
         return out;
     }
     Array out = empty(shape, a.dtype());
-    // Write through a view of the output with the input's shape when that exists (flatten), else via a
-    // row-major buffer.
+    // Write through a view of the output with the input's shape when that exists (flatten), else
+    // via a row-major buffer.
     Dims back;
     if (view_strides(out, a.shape(), &back)) {
         copy_same_dtype(a, out.view(a.shape(), back, 0));

@@ -16,12 +16,14 @@ namespace {
 constexpr int64_t kChannelBlock = 64;
 constexpr int64_t kManyChunks = 16;
 
-int64_t grain_of(int64_t work_per_item) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item)); }
+int64_t grain_of(int64_t work_per_item) {
+    return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item));
+}
 
 // Runs the statistics kernel over all chunks of all groups of `pixels` adjacent pixels; chunk k of
 // group g writes to row g * chunks + k of the partials.
-void chunk_statistics(const ChannelView& x, int64_t groups, int64_t pixels, int64_t chunks, int64_t per_chunk,
-                      float* mean, float* m2) {
+void chunk_statistics(const ChannelView& x, int64_t groups, int64_t pixels, int64_t chunks,
+                      int64_t per_chunk, float* mean, float* m2) {
     // Few chunks (a fully connected layer) are shared out by channels too.
     const int64_t items = groups * chunks;
     const int64_t width = items >= kManyChunks ? x.channels : kChannelBlock;
@@ -44,8 +46,8 @@ void chunk_statistics(const ChannelView& x, int64_t groups, int64_t pixels, int6
 }
 
 // y = (x - mean) * scale + shift; parameters of image i at offset i * parameter_step.
-void apply_affine(const ChannelView& x, const Array& y, const float* mean, const float* scale, const float* shift,
-                  int64_t parameter_step) {
+void apply_affine(const ChannelView& x, const Array& y, const float* mean, const float* scale,
+                  const float* shift, int64_t parameter_step) {
     const int64_t total = x.images * x.pixels;
     parallel_for(total, grain_of(2 * x.channels), [&](int64_t begin, int64_t end, int) {
         while (begin < end) {
@@ -77,8 +79,8 @@ Array row_major(const Array& a, const Dims& shape) {
 }
 
 void expect_eps(const char* op, double eps) {
-    ENGINE_CHECK(eps >= 0 && std::isfinite(eps), Kind::value, "[", op, "] expected eps >= 0, got ", eps,
-                 ": use a small positive number such as 1e-5");
+    ENGINE_CHECK(eps >= 0 && std::isfinite(eps), Kind::value, "[", op, "] expected eps >= 0, got ",
+                 eps, ": use a small positive number such as 1e-5");
 }
 
 }  // namespace
@@ -89,22 +91,24 @@ int64_t pixels_per_chunk(int64_t channels) {
 
 Array channel_parameter(const char* op, const char* name, const Array& parameter, int64_t size) {
     expect_f32(op, name, parameter);
-    ENGINE_CHECK(parameter.rank() == 1 && parameter.dim(0) == size, Kind::value, "[", op, "] expected ", name,
-                 " of shape (", size, ",), got ", to_string(parameter.shape()), ": it needs one value per channel");
+    ENGINE_CHECK(parameter.rank() == 1 && parameter.dim(0) == size, Kind::value, "[", op,
+                 "] expected ", name, " of shape (", size, ",), got ", to_string(parameter.shape()),
+                 ": it needs one value per channel");
     return contiguous(parameter);
 }
 
 ChannelView channel_view(const char* op, const char* name, const Array& a) {
     expect_f32(op, name, a);
     ENGINE_CHECK(a.rank() >= 2 && a.rank() <= 4, Kind::value, "[", op, "] expected ", name,
-                 " of rank 2 (N, C), 3 (N, C, L) or 4 (N, C, H, W), got shape ", to_string(a.shape()),
-                 ": reshape it to one of these");
+                 " of rank 2 (N, C), 3 (N, C, L) or 4 (N, C, H, W), got shape ",
+                 to_string(a.shape()), ": reshape it to one of these");
     Array four = a;
     if (a.rank() == 2)
-        four = a.view({a.dim(0), a.dim(1), 1, 1}, {a.stride(0), a.stride(1), a.stride(0), a.stride(0)}, a.offset());
+        four = a.view({a.dim(0), a.dim(1), 1, 1},
+                      {a.stride(0), a.stride(1), a.stride(0), a.stride(0)}, a.offset());
     if (a.rank() == 3)
-        four = a.view({a.dim(0), a.dim(1), 1, a.dim(2)}, {a.stride(0), a.stride(1), a.stride(0), a.stride(2)},
-                      a.offset());
+        four = a.view({a.dim(0), a.dim(1), 1, a.dim(2)},
+                      {a.stride(0), a.stride(1), a.stride(0), a.stride(2)}, a.offset());
     four = as_pixels(four);
     return {four, four.dim(0), four.dim(1), four.dim(2) * four.dim(3), pixel_stride(four)};
 }
@@ -121,8 +125,9 @@ Array restore(const Array& pixels, const Dims& shape) {
     return pixels;
 }
 
-Normed batch_norm(const Array& input, const Array* weight, const Array* bias, const Array* running_mean,
-                  const Array* running_var, bool training, double momentum, double eps) {
+Normed batch_norm(const Array& input, const Array* weight, const Array* bias,
+                  const Array* running_mean, const Array* running_var, bool training,
+                  double momentum, double eps) {
     const char* op = "batch_norm";
     expect_eps(op, eps);
     const ChannelView x = channel_view(op, "input", input);
@@ -130,14 +135,19 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias, co
     const Array w = weight ? channel_parameter(op, "weight", *weight, channels) : Array();
     const Array b = bias ? channel_parameter(op, "bias", *bias, channels) : Array();
     for (const Array* running : {running_mean, running_var})
-        if (running) (void)channel_parameter(op, running == running_mean ? "running_mean" : "running_var", *running, channels);
+        if (running)
+            (void)channel_parameter(op, running == running_mean ? "running_mean" : "running_var",
+                                    *running, channels);
     ENGINE_CHECK(training || (running_mean && running_var), Kind::value, "[", op,
-                 "] expected running_mean and running_var with training=False, got none: pass both or use training=True");
+                 "] expected running_mean and running_var with training=False, got none: pass both "
+                 "or use training=True");
     ENGINE_CHECK(!training || count != 1, Kind::value, "[", op,
-                 "] expected more than 1 value per channel when training, got input of shape ", to_string(input.shape()),
+                 "] expected more than 1 value per channel when training, got input of shape ",
+                 to_string(input.shape()),
                  ": use a larger batch, drop the last incomplete one, or call eval()");
-    ENGINE_CHECK(momentum >= 0 && momentum <= 1, Kind::value, "[", op, "] expected momentum between 0 and 1, got ",
-                 momentum, ": PyTorch's default is 0.1");
+    ENGINE_CHECK(momentum >= 0 && momentum <= 1, Kind::value, "[", op,
+                 "] expected momentum between 0 and 1, got ", momentum,
+                 ": PyTorch's default is 0.1");
 
     Normed out{new_pixels(input.shape()), empty({channels}), empty({channels})};
     Workspace parameters(static_cast<size_t>(2 * channels) * sizeof(float));
@@ -152,20 +162,23 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias, co
         scale[c] = static_cast<float>(scaled);
         // The part of the mean that float does not hold goes into the shift.
         const double rest = std::isfinite(mean) ? mean - static_cast<double>(mean_out[c]) : 0.0;
-        shift[c] = static_cast<float>((b.defined() ? static_cast<double>(b.f32()[c]) : 0.0) - rest * scaled);
+        shift[c] = static_cast<float>((b.defined() ? static_cast<double>(b.f32()[c]) : 0.0) -
+                                      rest * scaled);
     };
 
     if (!training) {
         const float *mean = running_mean->f32(), *variance = running_var->f32();
         const int64_t mean_step = running_mean->stride(0), variance_step = running_var->stride(0);
         for (int64_t c = 0; c < channels; ++c)
-            finish(c, static_cast<double>(mean[c * mean_step]), static_cast<double>(variance[c * variance_step]));
+            finish(c, static_cast<double>(mean[c * mean_step]),
+                   static_cast<double>(variance[c * variance_step]));
     } else if (count == 0) {
         std::fill_n(mean_out, channels, 0.0f);
         std::fill_n(invstd_out, channels, 0.0f);
         return {restore(out.y, input.shape()), out.mean, out.invstd};
     } else {
-        const int64_t per_chunk = pixels_per_chunk(channels), chunks = (count + per_chunk - 1) / per_chunk;
+        const int64_t per_chunk = pixels_per_chunk(channels),
+                      chunks = (count + per_chunk - 1) / per_chunk;
         Workspace partials(static_cast<size_t>(2 * chunks * channels) * sizeof(float));
         Workspace totals(static_cast<size_t>(2 * channels) * sizeof(double));
         float *means = partials.f32(), *m2s = means + chunks * channels;
@@ -178,7 +191,8 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias, co
             std::fill(m2 + begin, m2 + end, 0.0);
             for (int64_t k = 0; k < chunks; ++k) {
                 const double n = static_cast<double>(std::min(per_chunk, count - k * per_chunk));
-                for (int64_t c = begin; c < end; ++c) mean[c] += n * static_cast<double>(means[k * channels + c]);
+                for (int64_t c = begin; c < end; ++c)
+                    mean[c] += n * static_cast<double>(means[k * channels + c]);
             }
             for (int64_t c = begin; c < end; ++c) mean[c] /= all;
             for (int64_t k = 0; k < chunks; ++k) {
@@ -194,15 +208,17 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias, co
             float* p = running_mean->f32();
             const int64_t step = running_mean->stride(0);
             for (int64_t c = 0; c < channels; ++c)
-                p[c * step] = static_cast<float>((1.0 - momentum) * static_cast<double>(p[c * step]) + momentum * mean[c]);
+                p[c * step] = static_cast<float>(
+                    (1.0 - momentum) * static_cast<double>(p[c * step]) + momentum * mean[c]);
             running_mean->mark_written();
         }
         if (running_var) {
             float* p = running_var->f32();
             const int64_t step = running_var->stride(0);
             for (int64_t c = 0; c < channels; ++c)
-                p[c * step] = static_cast<float>((1.0 - momentum) * static_cast<double>(p[c * step]) +
-                                                 momentum * (m2[c] / (all - 1.0)));
+                p[c * step] =
+                    static_cast<float>((1.0 - momentum) * static_cast<double>(p[c * step]) +
+                                       momentum * (m2[c] / (all - 1.0)));
             running_var->mark_written();
         }
     }
@@ -210,13 +226,15 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias, co
     return {restore(out.y, input.shape()), out.mean, out.invstd};
 }
 
-Normed group_norm(const Array& input, int64_t groups, const Array* weight, const Array* bias, double eps) {
+Normed group_norm(const Array& input, int64_t groups, const Array* weight, const Array* bias,
+                  double eps) {
     const char* op = "group_norm";
     expect_eps(op, eps);
     const ChannelView x = channel_view(op, "input", input);
     const int64_t channels = x.channels, pixels = x.pixels, images = x.images;
-    ENGINE_CHECK(groups >= 1 && channels % groups == 0, Kind::value, "[", op, "] expected groups to divide the ", channels,
-                 " channels of input shape ", to_string(input.shape()), ", got ", groups, ": use a divisor of ", channels);
+    ENGINE_CHECK(groups >= 1 && channels % groups == 0, Kind::value, "[", op,
+                 "] expected groups to divide the ", channels, " channels of input shape ",
+                 to_string(input.shape()), ", got ", groups, ": use a divisor of ", channels);
     const Array w = weight ? channel_parameter(op, "weight", *weight, channels) : Array();
     const Array b = bias ? channel_parameter(op, "bias", *bias, channels) : Array();
     Normed out{new_pixels(input.shape()), empty({images, groups}), empty({images, groups})};
@@ -225,53 +243,63 @@ Normed group_norm(const Array& input, int64_t groups, const Array* weight, const
         std::fill_n(out.invstd.f32(), images * groups, 0.0f);
         return {restore(out.y, input.shape()), out.mean, out.invstd};
     }
-    const int64_t per_chunk = pixels_per_chunk(channels), chunks = (pixels + per_chunk - 1) / per_chunk;
+    const int64_t per_chunk = pixels_per_chunk(channels),
+                  chunks = (pixels + per_chunk - 1) / per_chunk;
     const int64_t width = channels / groups;
     Workspace partials(static_cast<size_t>(2 * images * chunks * channels) * sizeof(float));
     Workspace parameters(static_cast<size_t>(3 * images * channels) * sizeof(float));
     float *means = partials.f32(), *m2s = means + images * chunks * channels;
-    float *mean = parameters.f32(), *scale = mean + images * channels, *shift = scale + images * channels;
+    float *mean = parameters.f32(), *scale = mean + images * channels,
+          *shift = scale + images * channels;
     chunk_statistics(x, images, pixels, chunks, per_chunk, means, m2s);
     const double all = static_cast<double>(width * pixels);
-    parallel_for(images * groups, grain_of(8 * chunks * width), [&](int64_t begin, int64_t end, int) {
-        for (int64_t item = begin; item < end; ++item) {
-            const int64_t image = item / groups, first = item % groups * width;
-            const int64_t base = image * chunks * channels + first;
-            double total = 0, m2 = 0;
-            for (int64_t k = 0; k < chunks; ++k) {
-                const double n = static_cast<double>(std::min(per_chunk, pixels - k * per_chunk));
-                for (int64_t c = 0; c < width; ++c) total += n * static_cast<double>(means[base + k * channels + c]);
-            }
-            const double group_mean = total / all;
-            for (int64_t k = 0; k < chunks; ++k) {
-                const double n = static_cast<double>(std::min(per_chunk, pixels - k * per_chunk));
-                for (int64_t c = 0; c < width; ++c) {
-                    const double d = static_cast<double>(means[base + k * channels + c]) - group_mean;
-                    m2 += static_cast<double>(m2s[base + k * channels + c]) + n * d * d;
+    parallel_for(
+        images * groups, grain_of(8 * chunks * width), [&](int64_t begin, int64_t end, int) {
+            for (int64_t item = begin; item < end; ++item) {
+                const int64_t image = item / groups, first = item % groups * width;
+                const int64_t base = image * chunks * channels + first;
+                double total = 0, m2 = 0;
+                for (int64_t k = 0; k < chunks; ++k) {
+                    const double n =
+                        static_cast<double>(std::min(per_chunk, pixels - k * per_chunk));
+                    for (int64_t c = 0; c < width; ++c)
+                        total += n * static_cast<double>(means[base + k * channels + c]);
+                }
+                const double group_mean = total / all;
+                for (int64_t k = 0; k < chunks; ++k) {
+                    const double n =
+                        static_cast<double>(std::min(per_chunk, pixels - k * per_chunk));
+                    for (int64_t c = 0; c < width; ++c) {
+                        const double d =
+                            static_cast<double>(means[base + k * channels + c]) - group_mean;
+                        m2 += static_cast<double>(m2s[base + k * channels + c]) + n * d * d;
+                    }
+                }
+                const double invstd = 1.0 / std::sqrt(m2 / all + eps);
+                const float rounded = static_cast<float>(group_mean);
+                const double rest =
+                    std::isfinite(group_mean) ? group_mean - static_cast<double>(rounded) : 0.0;
+                out.mean.f32()[item] = rounded;
+                out.invstd.f32()[item] = static_cast<float>(invstd);
+                for (int64_t c = first; c < first + width; ++c) {
+                    const double scaled =
+                        w.defined() ? invstd * static_cast<double>(w.f32()[c]) : invstd;
+                    mean[image * channels + c] = rounded;
+                    scale[image * channels + c] = static_cast<float>(scaled);
+                    shift[image * channels + c] = static_cast<float>(
+                        (b.defined() ? static_cast<double>(b.f32()[c]) : 0.0) - rest * scaled);
                 }
             }
-            const double invstd = 1.0 / std::sqrt(m2 / all + eps);
-            const float rounded = static_cast<float>(group_mean);
-            const double rest = std::isfinite(group_mean) ? group_mean - static_cast<double>(rounded) : 0.0;
-            out.mean.f32()[item] = rounded;
-            out.invstd.f32()[item] = static_cast<float>(invstd);
-            for (int64_t c = first; c < first + width; ++c) {
-                const double scaled = w.defined() ? invstd * static_cast<double>(w.f32()[c]) : invstd;
-                mean[image * channels + c] = rounded;
-                scale[image * channels + c] = static_cast<float>(scaled);
-                shift[image * channels + c] =
-                    static_cast<float>((b.defined() ? static_cast<double>(b.f32()[c]) : 0.0) - rest * scaled);
-            }
-        }
-    });
+        });
     apply_affine(x, out.y, mean, scale, shift, channels);
     return {restore(out.y, input.shape()), out.mean, out.invstd};
 }
 
 RowView row_view(const char* op, const Array& x, int64_t n_dims) {
     expect_f32(op, "input", x);
-    ENGINE_CHECK(n_dims >= 1 && n_dims <= x.rank(), Kind::value, "[", op, "] expected between 1 and ", x.rank(),
-                 " normalised axes for input of shape ", to_string(x.shape()), ", got ", n_dims,
+    ENGINE_CHECK(n_dims >= 1 && n_dims <= x.rank(), Kind::value, "[", op,
+                 "] expected between 1 and ", x.rank(), " normalised axes for input of shape ",
+                 to_string(x.shape()), ", got ", n_dims,
                  ": normalized_shape must be the end of the input's shape");
     const int rank = x.rank(), first = rank - static_cast<int>(n_dims);
     RowView view{x, 1, 1, false};
@@ -285,8 +313,8 @@ RowView row_view(const char* op, const Array& x, int64_t n_dims) {
     return view;
 }
 
-Array row_parameter(const char* op, const char* name, const Array& parameter, const Array& x, int64_t n_dims,
-                    bool in_place) {
+Array row_parameter(const char* op, const char* name, const Array& parameter, const Array& x,
+                    int64_t n_dims, bool in_place) {
     expect_f32(op, name, parameter);
     Dims shape, strides;
     bool same = parameter.rank() == n_dims;
@@ -294,12 +322,14 @@ Array row_parameter(const char* op, const char* name, const Array& parameter, co
         shape.push_back(x.dim(i));
         strides.push_back(x.stride(i));
     }
-    ENGINE_CHECK(parameter.shape() == shape, Kind::value, "[", op, "] expected ", name, " of shape ", to_string(shape),
-                 " for input of shape ", to_string(x.shape()), ", got ", to_string(parameter.shape()),
+    ENGINE_CHECK(parameter.shape() == shape, Kind::value, "[", op, "] expected ", name,
+                 " of shape ", to_string(shape), " for input of shape ", to_string(x.shape()),
+                 ", got ", to_string(parameter.shape()),
                  ": normalized_shape must be the end of the input's shape");
     const int64_t columns = parameter.numel();
     if (!in_place) strides = row_major(parameter, shape).strides();
-    for (int i = 0; i < shape.n; ++i) same = same && (shape[i] == 1 || parameter.stride(i) == strides[i]);
+    for (int i = 0; i < shape.n; ++i)
+        same = same && (shape[i] == 1 || parameter.stride(i) == strides[i]);
     if (same) return parameter;
     const Array out = empty({columns});
     copy_into(out.view(shape, strides, 0), parameter);
@@ -311,11 +341,13 @@ Array restore_rows(const Array& rows, const Array& x, const RowView& view) {
     return contiguous(row_major(rows, x.shape()));
 }
 
-Normed layer_norm(const Array& x, int64_t n_dims, const Array* weight, const Array* bias, double eps) {
+Normed layer_norm(const Array& x, int64_t n_dims, const Array* weight, const Array* bias,
+                  double eps) {
     const char* op = "layer_norm";
     expect_eps(op, eps);
     const RowView view = row_view(op, x, n_dims);
-    const Array w = weight ? row_parameter(op, "weight", *weight, x, n_dims, view.in_place) : Array();
+    const Array w =
+        weight ? row_parameter(op, "weight", *weight, x, n_dims, view.in_place) : Array();
     const Array b = bias ? row_parameter(op, "bias", *bias, x, n_dims, view.in_place) : Array();
     const Array y = empty_like(view.array);
     Normed out{y, empty({view.rows}), empty({view.rows})};
@@ -341,27 +373,28 @@ Normed layer_norm(const Array& x, int64_t n_dims, const Array* weight, const Arr
 Array local_response_norm(const Array& input, int64_t size, double alpha, double beta, double k) {
     const char* op = "local_response_norm";
     ENGINE_CHECK(input.rank() == 3 || input.rank() == 4, Kind::value, "[", op,
-                 "] expected input of rank 3 (N, C, L) or 4 (N, C, H, W), got shape ", to_string(input.shape()),
-                 ": reshape it to one of these");
-    ENGINE_CHECK(size >= 1 && size <= INT32_MAX, Kind::value, "[", op, "] expected size >= 1, got ", size,
-                 ": it is the number of neighbouring channels");
+                 "] expected input of rank 3 (N, C, L) or 4 (N, C, H, W), got shape ",
+                 to_string(input.shape()), ": reshape it to one of these");
+    ENGINE_CHECK(size >= 1 && size <= INT32_MAX, Kind::value, "[", op, "] expected size >= 1, got ",
+                 size, ": it is the number of neighbouring channels");
     const ChannelView x = channel_view(op, "input", input);
     const Array y = new_pixels(input.shape());
     const int64_t total = x.images * x.pixels;
     if (y.numel() == 0) return restore(y, input.shape());
     const int64_t scratch = (x.channels + size - 1 + 15) / 16 * 16;
     Workspace squares(static_cast<size_t>(num_threads() * scratch) * sizeof(float));
-    parallel_for(total, grain_of((size + 8) * x.channels), [&](int64_t begin, int64_t end, int thread) {
-        ResponseNormArgs a{};
-        a.src = x.data() + begin * x.ld;
-        a.dst = y.f32() + begin * x.channels;
-        a.src_ld = x.ld, a.dst_ld = x.channels, a.channels = x.channels, a.pixels = end - begin;
-        a.before = size / 2, a.after = size - 1 - size / 2;
-        a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
-        a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
-        a.squares = squares.f32() + thread * scratch;
-        kernels().response_norm_forward(a);
-    });
+    parallel_for(
+        total, grain_of((size + 8) * x.channels), [&](int64_t begin, int64_t end, int thread) {
+            ResponseNormArgs a{};
+            a.src = x.data() + begin * x.ld;
+            a.dst = y.f32() + begin * x.channels;
+            a.src_ld = x.ld, a.dst_ld = x.channels, a.channels = x.channels, a.pixels = end - begin;
+            a.before = size / 2, a.after = size - 1 - size / 2;
+            a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
+            a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
+            a.squares = squares.f32() + thread * scratch;
+            kernels().response_norm_forward(a);
+        });
     return restore(y, input.shape());
 }
 

@@ -11,17 +11,20 @@ struct Normed {
 };
 
 // x of rank 2, 3 or 4, channel axis 1; null stands for an absent weight or bias. In training the
-// running statistics (null or of shape (C,)) are moved towards the batch's by `momentum`, the variance
-// unbiased; otherwise they are what normalises. mean and invstd have shape (C,).
+// running statistics (null or of shape (C,)) are moved towards the batch's by `momentum`, the
+// variance unbiased; otherwise they are what normalises. mean and invstd have shape (C,).
 Normed batch_norm(const Array& x, const Array* weight, const Array* bias, const Array* running_mean,
                   const Array* running_var, bool training, double momentum, double eps);
 // Over the last n_dims logical axes. A dense x whose normalised axes lie innermost in memory is
-// worked on where it is and y has its strides. mean and invstd have one entry per row, in the order of
-// the rows in x's memory.
-Normed layer_norm(const Array& x, int64_t n_dims, const Array* weight, const Array* bias, double eps);
+// worked on where it is and y has its strides. mean and invstd have one entry per row, in the order
+// of the rows in x's memory.
+Normed layer_norm(const Array& x, int64_t n_dims, const Array* weight, const Array* bias,
+                  double eps);
 // mean and invstd have shape (N, groups).
-Normed group_norm(const Array& x, int64_t groups, const Array* weight, const Array* bias, double eps);
-// x of rank 3 or 4. y = x / (k + alpha / size * sum of squares of `size` neighbouring channels)^beta
+Normed group_norm(const Array& x, int64_t groups, const Array* weight, const Array* bias,
+                  double eps);
+// x of rank 3 or 4. y = x / (k + alpha / size * sum of squares of `size` neighbouring
+// channels)^beta
 Array local_response_norm(const Array& x, int64_t size, double alpha, double beta, double k);
 
 // An array of rank 2, 3 or 4 seen as pixels of channels: rank 4 (N, C, H, W), channels adjacent,

@@ -16,25 +16,29 @@ namespace {
 constexpr int64_t kChannelBlock = 64;
 constexpr int64_t kManyChunks = 16;
 
-int64_t grain_of(int64_t work_per_item) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item)); }
+int64_t grain_of(int64_t work_per_item) {
+    return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item));
+}
 
 void expect_same_shape(const char* op, const Array& dy, const Array& x) {
-    ENGINE_CHECK(dy.shape() == x.shape(), Kind::value, "[", op, "] expected dy of the input's shape ",
-                 to_string(x.shape()), ", got ", to_string(dy.shape()), ": pass the gradient of the forward result");
+    ENGINE_CHECK(dy.shape() == x.shape(), Kind::value, "[", op,
+                 "] expected dy of the input's shape ", to_string(x.shape()), ", got ",
+                 to_string(dy.shape()), ": pass the gradient of the forward result");
 }
 
 // Statistics kept from the forward pass: float32, this shape, stride 1.
 Array expect_saved(const char* op, const char* name, const Array& a, const Dims& shape) {
     expect_f32(op, name, a);
-    ENGINE_CHECK(a.shape() == shape, Kind::value, "[", op, "] expected ", name, " of shape ", to_string(shape), ", got ",
-                 to_string(a.shape()), ": pass what the forward call gave");
+    ENGINE_CHECK(a.shape() == shape, Kind::value, "[", op, "] expected ", name, " of shape ",
+                 to_string(shape), ", got ", to_string(a.shape()),
+                 ": pass what the forward call gave");
     return contiguous(a);
 }
 
-// Channel sums of dy and dy * (x - mean) for each of `groups` runs of `pixels` adjacent pixels, into
-// double arrays [groups][channels]; the mean of run g stands at mean + g * mean_step.
-void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, int64_t pixels, const float* mean,
-                   int64_t mean_step, double* sum_dy, double* sum_dy_x) {
+// Channel sums of dy and dy * (x - mean) for each of `groups` runs of `pixels` adjacent pixels,
+// into double arrays [groups][channels]; the mean of run g stands at mean + g * mean_step.
+void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, int64_t pixels,
+                   const float* mean, int64_t mean_step, double* sum_dy, double* sum_dy_x) {
     const int64_t channels = x.channels, per_chunk = pixels_per_chunk(channels);
     const int64_t chunks = (pixels + per_chunk - 1) / per_chunk, items = groups * chunks;
     Workspace partials(static_cast<size_t>(2 * items * channels) * sizeof(float));
@@ -84,7 +88,8 @@ struct GradientMap {
     bool uses_x;
 };
 
-void apply_gradient(const ChannelView& dy, const ChannelView& x, const Array& dx, const GradientMap& map) {
+void apply_gradient(const ChannelView& dy, const ChannelView& x, const Array& dx,
+                    const GradientMap& map) {
     const int64_t channels = x.channels;
     parallel_for(x.images * x.pixels, grain_of(4 * channels), [&](int64_t begin, int64_t end, int) {
         while (begin < end) {
@@ -114,8 +119,9 @@ Array zeros(const Dims& shape) {
 
 }  // namespace
 
-NormGradients batch_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight, const Array& mean_given,
-                                  const Array& invstd_given, bool training) {
+NormGradients batch_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight,
+                                  const Array& mean_given, const Array& invstd_given,
+                                  bool training) {
     const char* op = "batch_norm_backward";
     const ChannelView dy = channel_view(op, "dy", dy_given), x = channel_view(op, "input", x_given);
     expect_same_shape(op, dy_given, x_given);
@@ -139,7 +145,8 @@ NormGradients batch_norm_backward(const Array& dy_given, const Array& x_given, c
         out.dweight.f32()[c] = static_cast<float>(sum_dy_x[c] * inv);
         out.dbias.f32()[c] = static_cast<float>(sum_dy[c]);
         dy_scale[c] = static_cast<float>(scale);
-        x_scale[c] = static_cast<float>(-scale * inv * inv * sum_dy_x[c] / static_cast<double>(count));
+        x_scale[c] =
+            static_cast<float>(-scale * inv * inv * sum_dy_x[c] / static_cast<double>(count));
         shift[c] = static_cast<float>(-scale * sum_dy[c] / static_cast<double>(count));
     }
     apply_gradient(dy, x, dx, {mean.f32(), dy_scale, x_scale, shift, 0, training});
@@ -147,19 +154,22 @@ NormGradients batch_norm_backward(const Array& dy_given, const Array& x_given, c
     return out;
 }
 
-NormGradients group_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight, const Array& mean_given,
-                                  const Array& invstd_given, int64_t groups) {
+NormGradients group_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight,
+                                  const Array& mean_given, const Array& invstd_given,
+                                  int64_t groups) {
     const char* op = "group_norm_backward";
     const ChannelView dy = channel_view(op, "dy", dy_given), x = channel_view(op, "input", x_given);
     expect_same_shape(op, dy_given, x_given);
     const int64_t channels = x.channels, images = x.images;
-    ENGINE_CHECK(groups >= 1 && channels % groups == 0, Kind::value, "[", op, "] expected groups to divide the ", channels,
-                 " channels of input shape ", to_string(x_given.shape()), ", got ", groups, ": pass the forward's groups");
+    ENGINE_CHECK(groups >= 1 && channels % groups == 0, Kind::value, "[", op,
+                 "] expected groups to divide the ", channels, " channels of input shape ",
+                 to_string(x_given.shape()), ", got ", groups, ": pass the forward's groups");
     const Array w = weight ? channel_parameter(op, "weight", *weight, channels) : Array();
     const Array mean = expect_saved(op, "mean", mean_given, {images, groups});
     const Array invstd = expect_saved(op, "invstd", invstd_given, {images, groups});
     const Array dx = new_pixels(x_given.shape());
-    if (x_given.numel() == 0) return {restore(dx, x_given.shape()), zeros({channels}), zeros({channels})};
+    if (x_given.numel() == 0)
+        return {restore(dx, x_given.shape()), zeros({channels}), zeros({channels})};
 
     NormGradients out{dx, empty({channels}), empty({channels})};
     const int64_t width = channels / groups, entries = images * channels;
@@ -169,7 +179,8 @@ NormGradients group_norm_backward(const Array& dy_given, const Array& x_given, c
     double* sum_dy_x = sum_dy + entries;
     float *means = parameters.f32(), *dy_scale = means + entries, *x_scale = dy_scale + entries;
     float* shift = x_scale + entries;
-    for (int64_t i = 0; i < entries; ++i) means[i] = mean.f32()[i / channels * groups + i % channels / width];
+    for (int64_t i = 0; i < entries; ++i)
+        means[i] = mean.f32()[i / channels * groups + i % channels / width];
     gradient_sums(dy, x, images, x.pixels, means, channels, sum_dy, sum_dy_x);
     const double all = static_cast<double>(width * x.pixels);
     for (int64_t item = 0; item < images * groups; ++item) {
@@ -203,14 +214,16 @@ NormGradients group_norm_backward(const Array& dy_given, const Array& x_given, c
     return out;
 }
 
-NormGradients layer_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight, const Array& mean_given,
-                                  const Array& invstd_given, int64_t n_dims) {
+NormGradients layer_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight,
+                                  const Array& mean_given, const Array& invstd_given,
+                                  int64_t n_dims) {
     const char* op = "layer_norm_backward";
     expect_f32(op, "dy", dy_given);
     expect_same_shape(op, dy_given, x_given);
     const RowView x = row_view(op, x_given, n_dims);
     const int64_t rows = x.rows, columns = x.columns;
-    const Array w = weight ? row_parameter(op, "weight", *weight, x_given, n_dims, x.in_place) : Array();
+    const Array w =
+        weight ? row_parameter(op, "weight", *weight, x_given, n_dims, x.in_place) : Array();
     const Array mean = expect_saved(op, "mean", mean_given, {rows});
     const Array invstd = expect_saved(op, "invstd", invstd_given, {rows});
     // dy in the memory order of x's rows.
@@ -231,11 +244,13 @@ NormGradients layer_norm_backward(const Array& dy_given, const Array& x_given, c
         parameter_shape.push_back(x_given.dim(i));
         strides.push_back(x_given.stride(i));
     }
-    if (x_given.numel() == 0) return {empty(x_given.shape()), zeros(parameter_shape), zeros(parameter_shape)};
+    if (x_given.numel() == 0)
+        return {empty(x_given.shape()), zeros(parameter_shape), zeros(parameter_shape)};
 
     // Chunks of rows: enough for many threads, not so many that their sums outweigh the input.
     const int64_t most = std::max<int64_t>(16, (int64_t{1} << 20) / columns);
-    const int64_t wanted = (rows + std::clamp<int64_t>(32768 / columns, 1, 256) - 1) / std::clamp<int64_t>(32768 / columns, 1, 256);
+    const int64_t wanted = (rows + std::clamp<int64_t>(32768 / columns, 1, 256) - 1) /
+                           std::clamp<int64_t>(32768 / columns, 1, 256);
     const int64_t per_chunk = (rows + std::min(most, wanted) - 1) / std::min(most, wanted);
     const int64_t chunks = (rows + per_chunk - 1) / per_chunk;
     const Array dx = empty_like(x.array), dweight = empty({columns}), dbias = empty({columns});
@@ -245,7 +260,8 @@ NormGradients layer_norm_backward(const Array& dy_given, const Array& x_given, c
         for (int64_t k = begin; k < end; ++k) {
             RowNormBackwardArgs a{};
             a.dy = dy.f32(), a.x = x.array.f32(), a.dx = dx.f32();
-            a.columns = columns, a.row_begin = k * per_chunk, a.row_end = std::min(rows, (k + 1) * per_chunk);
+            a.columns = columns, a.row_begin = k * per_chunk,
+            a.row_end = std::min(rows, (k + 1) * per_chunk);
             a.weight = w.defined() ? w.f32() : nullptr;
             a.mean = mean.f32(), a.invstd = invstd.f32();
             a.dweight = sums_w + k * columns, a.dbias = sums_b + k * columns;
@@ -275,32 +291,35 @@ NormGradients layer_norm_backward(const Array& dy_given, const Array& x_given, c
             contiguous(dbias.view(parameter_shape, strides, 0))};
 }
 
-Array local_response_norm_backward(const Array& dy_given, const Array& x_given, const Array& y_given, int64_t size,
-                                   double alpha, double beta, double k) {
+Array local_response_norm_backward(const Array& dy_given, const Array& x_given,
+                                   const Array& y_given, int64_t size, double alpha, double beta,
+                                   double k) {
     const char* op = "local_response_norm_backward";
     const ChannelView dy = channel_view(op, "dy", dy_given), x = channel_view(op, "input", x_given);
     const ChannelView y = channel_view(op, "y", y_given);
     expect_same_shape(op, dy_given, x_given);
     expect_same_shape(op, y_given, x_given);
-    ENGINE_CHECK(size >= 1 && size <= INT32_MAX, Kind::value, "[", op, "] expected size >= 1, got ", size,
-                 ": it is the number of neighbouring channels");
+    ENGINE_CHECK(size >= 1 && size <= INT32_MAX, Kind::value, "[", op, "] expected size >= 1, got ",
+                 size, ": it is the number of neighbouring channels");
     const Array dx = new_pixels(x_given.shape());
     if (dx.numel() == 0) return restore(dx, x_given.shape());
     const int64_t scratch = (x.channels + size - 1 + 15) / 16 * 16;
     Workspace buffers(static_cast<size_t>(num_threads() * 2 * scratch) * sizeof(float));
-    parallel_for(x.images * x.pixels, grain_of((2 * size + 16) * x.channels), [&](int64_t begin, int64_t end, int thread) {
-        ResponseNormBackwardArgs a{};
-        a.dy = dy.data() + begin * dy.ld, a.x = x.data() + begin * x.ld, a.y = y.data() + begin * y.ld;
-        a.dx = dx.f32() + begin * x.channels;
-        a.dy_ld = dy.ld, a.x_ld = x.ld, a.y_ld = y.ld, a.dx_ld = x.channels;
-        a.channels = x.channels, a.pixels = end - begin;
-        a.before = size / 2, a.after = size - 1 - size / 2;
-        a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
-        a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
-        a.squares = buffers.f32() + thread * 2 * scratch;
-        a.shares = a.squares + scratch;
-        kernels().response_norm_backward(a);
-    });
+    parallel_for(x.images * x.pixels, grain_of((2 * size + 16) * x.channels),
+                 [&](int64_t begin, int64_t end, int thread) {
+                     ResponseNormBackwardArgs a{};
+                     a.dy = dy.data() + begin * dy.ld, a.x = x.data() + begin * x.ld,
+                     a.y = y.data() + begin * y.ld;
+                     a.dx = dx.f32() + begin * x.channels;
+                     a.dy_ld = dy.ld, a.x_ld = x.ld, a.y_ld = y.ld, a.dx_ld = x.channels;
+                     a.channels = x.channels, a.pixels = end - begin;
+                     a.before = size / 2, a.after = size - 1 - size / 2;
+                     a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
+                     a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
+                     a.squares = buffers.f32() + thread * 2 * scratch;
+                     a.shares = a.squares + scratch;
+                     kernels().response_norm_backward(a);
+                 });
     return restore(dx, x_given.shape());
 }
 

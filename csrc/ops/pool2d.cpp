@@ -15,12 +15,13 @@ constexpr int64_t kManyRows = 16;
 // Longer axes are refused before tables of windows are made for them.
 constexpr int64_t kMaxAxis = int64_t{1} << 26;
 
-// Runs pool(row_begin, row_end, channel_begin, channel_end) over all output rows; a few rows (global
-// pooling) are shared out by channels instead.
+// Runs pool(row_begin, row_end, channel_begin, channel_end) over all output rows; a few rows
+// (global pooling) are shared out by channels instead.
 template <class F>
 void for_rows(int64_t rows, int64_t channels, int64_t work_per_row, F pool) {
     const int64_t blocks =
-        rows >= kManyRows ? 1 : std::max<int64_t>(1, (channels + kChannelBlock - 1) / kChannelBlock);
+        rows >= kManyRows ? 1
+                          : std::max<int64_t>(1, (channels + kChannelBlock - 1) / kChannelBlock);
     const int64_t grain = std::max<int64_t>(1, 16384 * blocks / std::max<int64_t>(1, work_per_row));
     parallel_for(rows * blocks, grain, [&](int64_t begin, int64_t end, int) {
         if (blocks == 1) return pool(begin, end, 0, channels);
@@ -104,24 +105,28 @@ void expect_plane(const char* op, const Dims& shape) {
     ENGINE_CHECK(shape[1] > 0 && shape[2] > 0 && shape[3] > 0, Kind::value, "[", op,
                  "] expected input with at least one channel, row and column, got shape ",
                  to_string(shape), ": only the batch may be empty");
-    const bool fits = shape[2] <= kMaxAxis && shape[3] <= kMaxAxis && shape[2] * shape[3] <= INT32_MAX;
-    ENGINE_CHECK(fits, Kind::value, "[", op, "] expected planes of at most 2147483647 pixels and ", kMaxAxis,
-                 " rows and columns, got shape ", to_string(shape), ": cut the image into tiles");
+    const bool fits =
+        shape[2] <= kMaxAxis && shape[3] <= kMaxAxis && shape[2] * shape[3] <= INT32_MAX;
+    ENGINE_CHECK(fits, Kind::value, "[", op, "] expected planes of at most 2147483647 pixels and ",
+                 kMaxAxis, " rows and columns, got shape ", to_string(shape),
+                 ": cut the image into tiles");
 }
 
 PoolWindows pool_windows(const char* op, const char* axis, int64_t in, int64_t kernel,
                          int64_t stride, int64_t padding, int64_t dilation, bool ceil_mode,
                          PoolDivisor divisor) {
-    ENGINE_CHECK(padding <= kernel / 2, Kind::value, "[", op, "] expected padding of at most half the kernel, got padding ",
-                 padding, " for kernel ", kernel, " (", axis, "): pad the input first, or lower padding");
+    ENGINE_CHECK(padding <= kernel / 2, Kind::value, "[", op,
+                 "] expected padding of at most half the kernel, got padding ", padding,
+                 " for kernel ", kernel, " (", axis, "): pad the input first, or lower padding");
     const int64_t extent = dilation * (kernel - 1) + 1;
     const int64_t span = in + 2 * padding - extent + (ceil_mode ? stride - 1 : 0);
     int64_t outputs = span < 0 ? 0 : span / stride + 1;
     // With ceil_mode the last window must start inside the input or the padding before it.
     if (ceil_mode && outputs > 0 && (outputs - 1) * stride >= in + padding) --outputs;
-    ENGINE_CHECK(outputs > 0, Kind::value, "[", op, "] expected a window of at most ", in + 2 * padding,
-                 " (input ", in, " + 2 * padding ", padding, ", ", axis, "), got ", extent,
-                 " (kernel ", kernel, ", dilation ", dilation, "): use a smaller kernel or a larger input");
+    ENGINE_CHECK(outputs > 0, Kind::value, "[", op, "] expected a window of at most ",
+                 in + 2 * padding, " (input ", in, " + 2 * padding ", padding, ", ", axis,
+                 "), got ", extent, " (kernel ", kernel, ", dilation ", dilation,
+                 "): use a smaller kernel or a larger input");
     PoolWindows windows;
     windows.step = dilation;
     windows.begin.resize(static_cast<size_t>(outputs));
@@ -134,20 +139,21 @@ PoolWindows pool_windows(const char* op, const char* axis, int64_t in, int64_t k
         const int64_t fit = begin < in ? (in - 1 - begin) / dilation + 1 : 0;
         const int64_t count = std::min(kernel - skipped, fit);
         ENGINE_CHECK(count > 0, Kind::value, "[", op, "] window ", o, " of the ", axis,
-                     " touches only padding (input ", in, ", kernel ", kernel, ", dilation ", dilation, ", padding ",
-                     padding, "): use a smaller dilation or no ceil_mode");
+                     " touches only padding (input ", in, ", kernel ", kernel, ", dilation ",
+                     dilation, ", padding ", padding, "): use a smaller dilation or no ceil_mode");
         const int64_t padded = std::min(start + kernel, in + padding) - start;
         const auto at = static_cast<size_t>(o);
         windows.begin[at] = static_cast<int32_t>(begin);
         windows.count[at] = static_cast<int32_t>(count);
-        windows.size[at] = static_cast<float>(divisor == PoolDivisor::padded_window ? padded : count);
+        windows.size[at] =
+            static_cast<float>(divisor == PoolDivisor::padded_window ? padded : count);
     }
     return windows;
 }
 
 PoolWindows adaptive_windows(const char* op, const char* axis, int64_t in, int64_t out) {
-    ENGINE_CHECK(out <= kMaxAxis, Kind::value, "[", op, "] expected an output ", axis, " of at most ", kMaxAxis,
-                 ", got ", out, ": ask for a smaller output");
+    ENGINE_CHECK(out <= kMaxAxis, Kind::value, "[", op, "] expected an output ", axis,
+                 " of at most ", kMaxAxis, ", got ", out, ": ask for a smaller output");
     PoolWindows windows;
     for (int64_t o = 0; o < out; ++o) {
         const int64_t begin = o * in / out, end = ((o + 1) * in + out - 1) / out;
@@ -174,8 +180,10 @@ std::pair<Array, Array> max_pool2d(const Array& x, const Dims& kernel, const Dim
     const auto p = expect_pair(op, "padding", padding, 0);
     const auto d = expect_pair(op, "dilation", dilation, 1);
     const PoolDivisor none = PoolDivisor::window;
-    const PoolWindows wy = pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, d.first, ceil_mode, none);
-    const PoolWindows wx = pool_windows(op, "width", x.dim(3), k.second, s.second, p.second, d.second, ceil_mode, none);
+    const PoolWindows wy =
+        pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, d.first, ceil_mode, none);
+    const PoolWindows wx = pool_windows(op, "width", x.dim(3), k.second, s.second, p.second,
+                                        d.second, ceil_mode, none);
     return max_over(x, wy, wx, with_indices);
 }
 
@@ -187,8 +195,10 @@ Array avg_pool2d(const Array& x, const Dims& kernel, const Dims& stride, const D
     const auto s = expect_pair(op, "stride", stride, 1);
     const auto p = expect_pair(op, "padding", padding, 0);
     const auto divisor = count_include_pad ? PoolDivisor::padded_window : PoolDivisor::window;
-    PoolWindows wy = pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, 1, ceil_mode, divisor);
-    PoolWindows wx = pool_windows(op, "width", x.dim(3), k.second, s.second, p.second, 1, ceil_mode, divisor);
+    PoolWindows wy =
+        pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, 1, ceil_mode, divisor);
+    PoolWindows wx =
+        pool_windows(op, "width", x.dim(3), k.second, s.second, p.second, 1, ceil_mode, divisor);
     override_divisor(&wy, &wx, divisor_override);
     return average_over(x, wy, wx);
 }

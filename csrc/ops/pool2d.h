@@ -9,8 +9,8 @@
 
 namespace engine {
 
-// Every pair is (height, width). y and the flat positions ih * W + iw of the maxima (int32, shape of
-// y); without `with_indices` the second array is undefined.
+// Every pair is (height, width). y and the flat positions ih * W + iw of the maxima (int32, shape
+// of y); without `with_indices` the second array is undefined.
 std::pair<Array, Array> max_pool2d(const Array& x, const Dims& kernel, const Dims& stride,
                                    const Dims& padding, const Dims& dilation, bool ceil_mode,
                                    bool with_indices = true);
@@ -21,8 +21,8 @@ Array adaptive_avg_pool2d(const Array& x, const Dims& out_hw);
 std::pair<Array, Array> adaptive_max_pool2d(const Array& x, const Dims& out_hw,
                                             bool with_indices = true);
 
-// The windows of one axis: output o reads input begin[o] + t * step, t < count[o]; size[o] is what an
-// average divides by.
+// The windows of one axis: output o reads input begin[o] + t * step, t < count[o]; size[o] is what
+// an average divides by.
 struct PoolWindows {
     std::vector<int32_t> begin, count;
     std::vector<float> size;

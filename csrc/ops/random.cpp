@@ -96,7 +96,8 @@ DropMode drop_mode_from_name(std::string_view name) {
 
 Array dropout(const Array& x, double p, uint64_t seed, uint64_t offset, DropMode mode) {
     expect_f32("dropout", "x", x);
-    ENGINE_CHECK(p >= 0.0 && p <= 1.0, Kind::value, "[dropout] expected a probability p in 0 .. 1, got ", p);
+    ENGINE_CHECK(p >= 0.0 && p <= 1.0, Kind::value,
+                 "[dropout] expected a probability p in 0 .. 1, got ", p);
     RandomArgs args = stream(RandomArgs::keep, seed, offset);
     args.drop_below = static_cast<int32_t>(std::ceil(p * 16777216.0));
     args.scale = p < 1.0 ? static_cast<float>(1.0 / (1.0 - p)) : 0.f;

@@ -12,11 +12,11 @@ namespace engine {
 
 namespace {
 
-constexpr int64_t kChunk = 32768;    // elements per chunk when one output alone feeds all threads
-constexpr int64_t kMaxChunks = 64;   // of one output
-constexpr int64_t kPiece = 16384;    // elements of a contiguous run that are reduced in one call
-constexpr int64_t kColumns = 512;    // outputs held on the stack
-constexpr int64_t kRowBatch = 256;   // outputs held on the stack
+constexpr int64_t kChunk = 32768;   // elements per chunk when one output alone feeds all threads
+constexpr int64_t kMaxChunks = 64;  // of one output
+constexpr int64_t kPiece = 16384;   // elements of a contiguous run that are reduced in one call
+constexpr int64_t kColumns = 512;   // outputs held on the stack
+constexpr int64_t kRowBatch = 256;  // outputs held on the stack
 constexpr int64_t kGrain = 32768;
 
 const char* const kNames[] = {"sum", "mean", "max", "min", "prod"};
@@ -57,10 +57,11 @@ AxisSet axis_set(const char* op, const Array& a, const Dims* axes) {
     for (int64_t axis : *axes) {
         const int rank = a.rank();
         if (rank == 0 && (axis == 0 || axis == -1)) continue;
-        ENGINE_CHECK(axis >= -rank && axis < rank, Kind::index, "[", op, "] expected axes in ", -rank,
-                     " .. ", rank - 1, " for shape ", to_string(a.shape()), ", got ", axis);
+        ENGINE_CHECK(axis >= -rank && axis < rank, Kind::index, "[", op, "] expected axes in ",
+                     -rank, " .. ", rank - 1, " for shape ", to_string(a.shape()), ", got ", axis);
         bool& flag = set.reduced[axis < 0 ? axis + rank : axis];
-        ENGINE_CHECK(!flag, Kind::value, "[", op, "] expected different axes, got axis ", axis, " twice");
+        ENGINE_CHECK(!flag, Kind::value, "[", op, "] expected different axes, got axis ", axis,
+                     " twice");
         flag = true;
     }
     return set;
@@ -89,9 +90,11 @@ struct Plan {
     Plan(const Array& a, const AxisSet& set, const Dims& out_strides) {
         for (int i = 0; i < a.rank(); ++i) {
             if (a.dim(i) == 1) continue;
-            axes[n++] = {a.dim(i), a.stride(i), set.reduced[i] ? 0 : out_strides[i], set.reduced[i]};
+            axes[n++] = {a.dim(i), a.stride(i), set.reduced[i] ? 0 : out_strides[i],
+                         set.reduced[i]};
         }
-        std::stable_sort(axes, axes + n, [](const Axis& x, const Axis& y) { return x.stride < y.stride; });
+        std::stable_sort(axes, axes + n,
+                         [](const Axis& x, const Axis& y) { return x.stride < y.stride; });
         int last = 0;
         for (int i = 1; i < n; ++i) {
             Axis& low = axes[last];
@@ -198,7 +201,8 @@ void reduce_outer(const Job& job, const Axis& inner, const Walk& rows, const Wal
     const int64_t blocks = (n + kColumns - 1) / kColumns;
     const int64_t width = std::min(n, kColumns);
     const int64_t chunks = std::max<int64_t>(
-        1, std::min({kMaxChunks, row_count, outputs * blocks >= kMaxChunks ? 1 : row_count * width / kChunk}));
+        1, std::min({kMaxChunks, row_count,
+                     outputs * blocks >= kMaxChunks ? 1 : row_count * width / kChunk}));
 
     const auto reduce_rows_of = [&](int64_t output, int64_t column, int64_t count, int64_t first,
                                     int64_t last, double* partial) {
@@ -232,14 +236,16 @@ void reduce_outer(const Job& job, const Axis& inner, const Walk& rows, const Wal
         });
         return;
     }
-    const Workspace space(static_cast<size_t>(outputs * blocks * chunks * kColumns) * sizeof(double));
+    const Workspace space(static_cast<size_t>(outputs * blocks * chunks * kColumns) *
+                          sizeof(double));
     auto* partial = static_cast<double*>(space.data());
     parallel_for(outputs * blocks * chunks, kGrain / unit, [&](int64_t begin, int64_t end, int) {
         for (int64_t u = begin; u < end; ++u) {
             const int64_t chunk = u % chunks, part = u / chunks;
             const int64_t output = part / blocks, column = (part % blocks) * kColumns;
-            reduce_rows_of(output, column, std::min(kColumns, n - column), row_count * chunk / chunks,
-                           row_count * (chunk + 1) / chunks, partial + u * kColumns);
+            reduce_rows_of(output, column, std::min(kColumns, n - column),
+                           row_count * chunk / chunks, row_count * (chunk + 1) / chunks,
+                           partial + u * kColumns);
         }
     });
     for (int64_t part = 0; part < outputs * blocks; ++part) {
@@ -320,7 +326,9 @@ void reduce_integers(ReduceOp op, const T* src, int64_t outputs, int64_t count, 
             else if (op == ReduceOp::max ? src[i] > best : src[i] < best)
                 best = static_cast<R>(src[i]);
         }
-        dst[o] = op == ReduceOp::sum ? static_cast<R>(sum) : op == ReduceOp::prod ? static_cast<R>(product) : best;
+        dst[o] = op == ReduceOp::sum    ? static_cast<R>(sum)
+                 : op == ReduceOp::prod ? static_cast<R>(product)
+                                        : best;
     }
 }
 
@@ -348,16 +356,19 @@ Array reduce(ReduceOp op, const Array& a, const Dims* axes, bool keepdims) {
     const Dims one_shape = kept_shape(a, set, true);
     const bool integral = a.dtype() != DType::f32 && op != ReduceOp::mean;
     if (a.numel() == 0) {
-        ENGINE_CHECK((op != ReduceOp::max && op != ReduceOp::min) || numel(one_shape) == 0, Kind::value,
-                     "[", name_of(op), "] expected at least one element to reduce, got shape ",
-                     to_string(a.shape()), ": an empty array has no ", name_of(op));
-        const double value = op == ReduceOp::mean ? std::numeric_limits<double>::quiet_NaN() : identity(op);
+        ENGINE_CHECK((op != ReduceOp::max && op != ReduceOp::min) || numel(one_shape) == 0,
+                     Kind::value, "[", name_of(op),
+                     "] expected at least one element to reduce, got shape ", to_string(a.shape()),
+                     ": an empty array has no ", name_of(op));
+        const double value =
+            op == ReduceOp::mean ? std::numeric_limits<double>::quiet_NaN() : identity(op);
         return full(kept_shape(a, set, keepdims), value, integral ? DType::i64 : DType::f32);
     }
     if (integral) {
         const bool keeps_type = op == ReduceOp::max || op == ReduceOp::min;
         const bool bytes = a.dtype() == DType::b8 || a.dtype() == DType::u8;
-        const Array source = reduced_last(bytes || a.dtype() == DType::i64 ? a : cast(a, DType::i64), set);
+        const Array source =
+            reduced_last(bytes || a.dtype() == DType::i64 ? a : cast(a, DType::i64), set);
         const int64_t outputs = numel(one_shape), count = a.numel() / outputs;
         const Dims shape = kept_shape(a, set, keepdims);
         // computed in logical order, then laid out canonically
@@ -386,8 +397,9 @@ Array argreduce(ReduceOp op, const Array& a, int64_t axis, bool all, bool keepdi
     const Dims shape = kept_shape(a, set, keepdims);
     const int64_t outputs = numel(kept_shape(a, set, true));
     if (outputs == 0) return empty(shape, DType::i64);
-    ENGINE_CHECK(a.numel() > 0, Kind::value, "[", name, "] expected at least one element, got shape ",
-                 to_string(a.shape()), ": an empty array has no largest element");
+    ENGINE_CHECK(a.numel() > 0, Kind::value, "[", name,
+                 "] expected at least one element, got shape ", to_string(a.shape()),
+                 ": an empty array has no largest element");
     const int64_t count = a.numel() / outputs;
     const bool whole = a.dtype() == DType::i64 || a.dtype() == DType::i32;
     const DType type = whole ? DType::i64 : DType::f32;
@@ -398,7 +410,9 @@ Array argreduce(ReduceOp op, const Array& a, int64_t axis, bool all, bool keepdi
     if (whole) {
         const auto* src = source.ptr<int64_t>();
         for (int64_t o = 0; o < outputs; ++o, src += count)
-            out[o] = (smallest ? std::min_element(src, src + count) : std::max_element(src, src + count)) - src;
+            out[o] = (smallest ? std::min_element(src, src + count)
+                               : std::max_element(src, src + count)) -
+                     src;
     } else {
         parallel_for(outputs, kGrain / count, [&](int64_t begin, int64_t end, int) {
             kernels().argreduce_rows(

@@ -10,8 +10,8 @@ namespace engine {
 
 ReduceOp reduce_op_from_name(std::string_view name);
 
-// Null axes means all of them, an empty list none. float32 stays float32; sum and prod of integers and bools are int64, max and min
-// keep the type, mean is float32.
+// Null axes means all of them, an empty list none. float32 stays float32; sum and prod of integers
+// and bools are int64, max and min keep the type, mean is float32.
 Array reduce(ReduceOp op, const Array& a, const Dims* axes, bool keepdims);
 // Index along `axis` of the first largest or smallest element (int64); over all elements in logical
 // row-major order when `all`.

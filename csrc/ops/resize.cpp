@@ -64,9 +64,11 @@ void add_clamped(Table* table, int64_t first, const std::vector<double>& taps, i
 Table make_table(const Options& options, int64_t in, int64_t out, double scale_factor) {
     Table table;
     const bool given = scale_factor > 0 && !options.align_corners;
-    const double scale = options.align_corners ? (out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0)
-                         : given ? 1.0 / scale_factor
-                                 : static_cast<double>(in) / static_cast<double>(out);
+    const double scale =
+        options.align_corners
+            ? (out > 1 ? static_cast<double>(in - 1) / static_cast<double>(out - 1) : 0.0)
+        : given ? 1.0 / scale_factor
+                : static_cast<double>(in) / static_cast<double>(out);
     // The neighbour is found in float, as PyTorch does: at exact multiples the rounding decides.
     const float float_scale = given ? static_cast<float>(1.0 / scale_factor)
                                     : static_cast<float>(in) / static_cast<float>(out);
@@ -76,14 +78,17 @@ Table make_table(const Options& options, int64_t in, int64_t out, double scale_f
         if (options.mode == Mode::nearest || options.mode == Mode::nearest_exact) {
             const float at = options.mode == Mode::nearest
                                  ? std::floor(static_cast<float>(o) * float_scale)
-                                 : std::floor(static_cast<float>((position + 0.5) * static_cast<double>(float_scale)));
+                                 : std::floor(static_cast<float>((position + 0.5) *
+                                                                 static_cast<double>(float_scale)));
             table.add(std::min(static_cast<int64_t>(at), in - 1), {1.0});
         } else if (options.antialias) {
             const bool linear = options.mode == Mode::bilinear;
             const double stretch = std::max(scale, 1.0), support = (linear ? 1.0 : 2.0) * stretch;
             const double centre = scale * (position + 0.5);
-            const int64_t first = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
-            const int64_t last = std::min<int64_t>(in, static_cast<int64_t>(centre + support + 0.5));
+            const int64_t first =
+                std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
+            const int64_t last =
+                std::min<int64_t>(in, static_cast<int64_t>(centre + support + 0.5));
             taps.clear();
             double total = 0;
             for (int64_t i = first; i < last; ++i) {
@@ -137,7 +142,9 @@ Table transposed(const Table& table, int64_t in) {
             const auto at = static_cast<size_t>(o);
             const int64_t t = i - table.begin[at];
             const bool holds = t >= 0 && t < table.count[at];
-            taps.push_back(holds ? static_cast<double>(table.weights[static_cast<size_t>(table.offset[at] + t)]) : 0.0);
+            taps.push_back(holds ? static_cast<double>(
+                                       table.weights[static_cast<size_t>(table.offset[at] + t)])
+                                 : 0.0);
         }
         result.add(std::max<int64_t>(low, 0), taps);
     }
@@ -155,24 +162,28 @@ Options read_options(const char* op, const std::string& mode, bool align_corners
     else if (mode == "bicubic")
         options.mode = Mode::bicubic;
     else
-        fail(Kind::value, "[", op, "] expected mode nearest, nearest-exact, bilinear or bicubic, got '", mode,
+        fail(Kind::value, "[", op,
+             "] expected mode nearest, nearest-exact, bilinear or bicubic, got '", mode,
              "': use one of these (area is adaptive_avg_pool2d)");
     const bool smooth = options.mode == Mode::bilinear || options.mode == Mode::bicubic;
-    ENGINE_CHECK(smooth || !align_corners, Kind::value, "[", op, "] expected align_corners=False with mode '", mode,
+    ENGINE_CHECK(smooth || !align_corners, Kind::value, "[", op,
+                 "] expected align_corners=False with mode '", mode,
                  "', got True: it is defined for bilinear and bicubic");
-    ENGINE_CHECK(smooth || !antialias, Kind::value, "[", op, "] expected antialias=False with mode '", mode,
+    ENGINE_CHECK(smooth || !antialias, Kind::value, "[", op,
+                 "] expected antialias=False with mode '", mode,
                  "', got True: it is defined for bilinear and bicubic");
     return options;
 }
 
-void expect_sizes(const char* op, int64_t in_h, int64_t in_w, int64_t out_h, int64_t out_w, double scale_h, double scale_w) {
+void expect_sizes(const char* op, int64_t in_h, int64_t in_w, int64_t out_h, int64_t out_w,
+                  double scale_h, double scale_w) {
     const auto fits = [](int64_t size) { return size >= 1 && size <= kMaxAxis; };
     ENGINE_CHECK(fits(in_h) && fits(in_w) && fits(out_h) && fits(out_w), Kind::value, "[", op,
-                 "] expected input and output sizes between 1 and ", kMaxAxis, ", got input ", in_h, " x ", in_w,
-                 " and output ", out_h, " x ", out_w, ": change size or scale_factor");
-    ENGINE_CHECK(std::isfinite(scale_h) && std::isfinite(scale_w) && scale_h >= 0 && scale_w >= 0, Kind::value, "[", op,
-                 "] expected scale factors > 0 (or 0 for none), got ", scale_h, " and ", scale_w,
-                 ": change scale_factor");
+                 "] expected input and output sizes between 1 and ", kMaxAxis, ", got input ", in_h,
+                 " x ", in_w, " and output ", out_h, " x ", out_w, ": change size or scale_factor");
+    ENGINE_CHECK(std::isfinite(scale_h) && std::isfinite(scale_w) && scale_h >= 0 && scale_w >= 0,
+                 Kind::value, "[", op, "] expected scale factors > 0 (or 0 for none), got ",
+                 scale_h, " and ", scale_w, ": change scale_factor");
 }
 
 // dst (n, c, dst_h, dst_w) from src by the two tables.
@@ -186,7 +197,8 @@ void resample(const Array& src, const Array& dst, const Table& y, const Table& x
                      ResizeArgs a{};
                      a.src = src.f32(), a.dst = dst.f32();
                      a.src_ld = ld, a.dst_ld = channels, a.channels = channels;
-                     a.in_h = src.dim(2), a.in_w = src.dim(3), a.out_h = dst.dim(2), a.out_w = dst.dim(3);
+                     a.in_h = src.dim(2), a.in_w = src.dim(3), a.out_h = dst.dim(2),
+                     a.out_w = dst.dim(3);
                      a.y = y.axis(), a.x = x.axis();
                      a.row = rows.f32() + thread * row;
                      a.row_begin = begin, a.row_end = end;
@@ -196,8 +208,8 @@ void resample(const Array& src, const Array& dst, const Table& y, const Table& x
 
 }  // namespace
 
-Array interpolate(const Array& input, int64_t out_h, int64_t out_w, const std::string& mode, bool align_corners,
-                  bool antialias, double scale_h, double scale_w) {
+Array interpolate(const Array& input, int64_t out_h, int64_t out_w, const std::string& mode,
+                  bool align_corners, bool antialias, double scale_h, double scale_w) {
     const char* op = "interpolate";
     const Options options = read_options(op, mode, align_corners, antialias);
     expect_f32(op, "input", input);
@@ -210,19 +222,21 @@ Array interpolate(const Array& input, int64_t out_h, int64_t out_w, const std::s
     return y;
 }
 
-Array interpolate_backward(const Array& dy, const Dims& x_shape, const std::string& mode, bool align_corners,
-                           bool antialias, double scale_h, double scale_w) {
+Array interpolate_backward(const Array& dy, const Dims& x_shape, const std::string& mode,
+                           bool align_corners, bool antialias, double scale_h, double scale_w) {
     const char* op = "interpolate_backward";
     const Options options = read_options(op, mode, align_corners, antialias);
     expect_f32(op, "dy", dy);
     expect_rank(op, "dy", dy, 4);
-    ENGINE_CHECK(x_shape.n == 4 && x_shape[0] == dy.dim(0) && x_shape[1] == dy.dim(1), Kind::value, "[", op,
-                 "] expected x_shape (", dy.dim(0), ", ", dy.dim(1), ", H, W) for dy of shape ", to_string(dy.shape()),
-                 ", got ", to_string(x_shape), ": pass the shape of the forward input");
+    ENGINE_CHECK(x_shape.n == 4 && x_shape[0] == dy.dim(0) && x_shape[1] == dy.dim(1), Kind::value,
+                 "[", op, "] expected x_shape (", dy.dim(0), ", ", dy.dim(1),
+                 ", H, W) for dy of shape ", to_string(dy.shape()), ", got ", to_string(x_shape),
+                 ": pass the shape of the forward input");
     expect_sizes(op, x_shape[2], x_shape[3], dy.dim(2), dy.dim(3), scale_h, scale_w);
     const Array dx = empty(x_shape);
     if (dx.numel() == 0) return dx;
-    resample(as_pixels(dy), dx, transposed(make_table(options, x_shape[2], dy.dim(2), scale_h), x_shape[2]),
+    resample(as_pixels(dy), dx,
+             transposed(make_table(options, x_shape[2], dy.dim(2), scale_h), x_shape[2]),
              transposed(make_table(options, x_shape[3], dy.dim(3), scale_w), x_shape[3]));
     return dx;
 }

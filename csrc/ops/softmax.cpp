@@ -15,8 +15,8 @@ constexpr int64_t kGrain = 4096;  // elements per thread: an exponential each
 
 int check_axis(const char* op, const Array& x, int64_t axis) {
     const int rank = std::max(x.rank(), 1);
-    ENGINE_CHECK(axis >= -rank && axis < rank, Kind::index, "[", op, "] expected an axis in ", -rank,
-                 " .. ", rank - 1, " for shape ", to_string(x.shape()), ", got ", axis);
+    ENGINE_CHECK(axis >= -rank && axis < rank, Kind::index, "[", op, "] expected an axis in ",
+                 -rank, " .. ", rank - 1, " for shape ", to_string(x.shape()), ", got ", axis);
     return static_cast<int>(axis < 0 ? axis + rank : axis);
 }
 
@@ -50,7 +50,8 @@ Array softmax(const Array& input, int64_t axis, bool log) {
     const Extents e(x, which);
     parallel_for(e.outer, kGrain / (e.n * e.inner), [&](int64_t begin, int64_t end, int) {
         const int64_t start = begin * e.n * e.inner;
-        kernels().softmax_forward({x.f32() + start, y.f32() + start, end - begin, e.n, e.inner, log});
+        kernels().softmax_forward(
+            {x.f32() + start, y.f32() + start, end - begin, e.n, e.inner, log});
     });
     return y;
 }
@@ -59,8 +60,9 @@ Array softmax_backward(const Array& dy_given, const Array& y_given, int64_t axis
     const char* op = log ? "log_softmax" : "softmax";
     expect_f32(op, "dy", dy_given);
     expect_f32(op, "y", y_given);
-    ENGINE_CHECK(dy_given.shape() == y_given.shape(), Kind::value, "[", op, "] expected dy of shape ",
-                 to_string(y_given.shape()), ", got ", to_string(dy_given.shape()));
+    ENGINE_CHECK(dy_given.shape() == y_given.shape(), Kind::value, "[", op,
+                 "] expected dy of shape ", to_string(y_given.shape()), ", got ",
+                 to_string(dy_given.shape()));
     const int which = check_axis(op, y_given, axis);
     const Array y = dense(y_given);
     Array dx = empty_like(y);
@@ -73,8 +75,8 @@ Array softmax_backward(const Array& dy_given, const Array& y_given, int64_t axis
     const Extents e(y, which);
     parallel_for(e.outer, kGrain / (e.n * e.inner), [&](int64_t begin, int64_t end, int) {
         const int64_t start = begin * e.n * e.inner;
-        kernels().softmax_backward({dy.f32() + start, y.f32() + start, dx.f32() + start, end - begin,
-                                    e.n, e.inner, log});
+        kernels().softmax_backward(
+            {dy.f32() + start, y.f32() + start, dx.f32() + start, end - begin, e.n, e.inner, log});
     });
     return dx;
 }
@@ -83,7 +85,8 @@ Reduction reduction_from_name(std::string_view name) {
     if (name == "none") return Reduction::none;
     if (name == "mean") return Reduction::mean;
     if (name == "sum") return Reduction::sum;
-    fail(Kind::value, "[cross_entropy] expected reduction 'none', 'mean' or 'sum', got '", name, "'");
+    fail(Kind::value, "[cross_entropy] expected reduction 'none', 'mean' or 'sum', got '", name,
+         "'");
 }
 
 namespace {
@@ -107,8 +110,8 @@ Dims row_major(const Dims& shape) {
     return strides;
 }
 
-// Strides of an array (N, C, d...) stored as rows of classes, [N][d...][C]. For rank 2 and 4 these are
-// the canonical ones.
+// Strides of an array (N, C, d...) stored as rows of classes, [N][d...][C]. For rank 2 and 4 these
+// are the canonical ones.
 Dims class_row_strides(const Dims& shape) {
     const Dims moved = row_major(classes_last_shape(shape));
     Dims strides = shape;
@@ -119,7 +122,9 @@ Dims class_row_strides(const Dims& shape) {
     return strides;
 }
 
-Array empty_class_rows(const Dims& shape) { return empty(shape).view(shape, class_row_strides(shape), 0); }
+Array empty_class_rows(const Dims& shape) {
+    return empty(shape).view(shape, class_row_strides(shape), 0);
+}
 
 Array as_class_rows(const Array& a) {
     const Dims wanted = class_row_strides(a.shape());
@@ -163,11 +168,13 @@ Inputs check_inputs(const Array& logits, const Array& target, const Array* weigh
                  to_string(logits.shape()), ": add the batch axis with unsqueeze(0)");
     ENGINE_CHECK(target.dtype() == DType::i64 || target.dtype() == DType::i32, Kind::type,
                  "[cross_entropy] expected target of dtype int64 (class indices), got ",
-                 name_of(target.dtype()), ": convert it with .long(), or pass class probabilities of the "
+                 name_of(target.dtype()),
+                 ": convert it with .long(), or pass class probabilities of the "
                  "logits' shape");
     const Dims expected = target_shape(logits.shape());
-    ENGINE_CHECK(target.shape() == expected, Kind::value, "[cross_entropy] expected target of shape ",
-                 to_string(expected), " for logits of shape ", to_string(logits.shape()), ", got ",
+    ENGINE_CHECK(target.shape() == expected, Kind::value,
+                 "[cross_entropy] expected target of shape ", to_string(expected),
+                 " for logits of shape ", to_string(logits.shape()), ", got ",
                  to_string(target.shape()), ": one class index per sample");
     ENGINE_CHECK(label_smoothing >= 0.0 && label_smoothing <= 1.0, Kind::value,
                  "[cross_entropy] expected label_smoothing in 0 .. 1, got ", label_smoothing);
@@ -178,15 +185,15 @@ Inputs check_inputs(const Array& logits, const Array& target, const Array* weigh
     if (weight) {
         expect_f32(op, "weight", *weight);
         ENGINE_CHECK(weight->rank() == 1 && weight->dim(0) == in.classes, Kind::value,
-                     "[cross_entropy] expected weight of shape (", in.classes, ",), one per class, got ",
-                     to_string(weight->shape()));
+                     "[cross_entropy] expected weight of shape (", in.classes,
+                     ",), one per class, got ", to_string(weight->shape()));
         in.weight = contiguous(*weight);
     }
     const auto* t = in.target.ptr<int64_t>();
     for (int64_t i = 0; i < in.rows; ++i)
         ENGINE_CHECK((t[i] >= 0 && t[i] < in.classes) || t[i] == ignore_index, Kind::index,
-                     "[cross_entropy] expected targets in 0 .. ", in.classes - 1, " (or ignore_index ",
-                     ignore_index, "), got ", t[i], " at position ", i,
+                     "[cross_entropy] expected targets in 0 .. ", in.classes - 1,
+                     " (or ignore_index ", ignore_index, "), got ", t[i], " at position ", i,
                      ": the last layer needs one output per class");
     return in;
 }
@@ -210,13 +217,12 @@ CrossEntropy cross_entropy(const Array& given, const Array& target, const Array*
     const Workspace row_weight(static_cast<size_t>(in.rows) * sizeof(float));
     if (in.classes > 0)
         parallel_for(in.rows, kGrain / in.classes, [&](int64_t begin, int64_t end, int) {
-            kernels().cross_entropy_forward({logits.f32() + begin * in.classes,
-                                             in.target.ptr<int64_t>() + begin,
-                                             in.weight.defined() ? in.weight.f32() : nullptr,
-                                             result.log_probs.f32() + begin * in.classes,
-                                             row_loss.f32() + begin, row_weight.f32() + begin,
-                                             end - begin, in.classes, ignore_index,
-                                             static_cast<float>(label_smoothing)});
+            kernels().cross_entropy_forward(
+                {logits.f32() + begin * in.classes, in.target.ptr<int64_t>() + begin,
+                 in.weight.defined() ? in.weight.f32() : nullptr,
+                 result.log_probs.f32() + begin * in.classes, row_loss.f32() + begin,
+                 row_weight.f32() + begin, end - begin, in.classes, ignore_index,
+                 static_cast<float>(label_smoothing)});
         });
     else
         fill(row_loss, 0.0), std::fill(row_weight.f32(), row_weight.f32() + in.rows, 0.f);
@@ -228,7 +234,8 @@ CrossEntropy cross_entropy(const Array& given, const Array& target, const Array*
         const double sum = sum_in_double(row_loss.f32(), in.rows);
         result.loss = empty({});
         // no counted target: 0 / 0 = NaN, as in torch
-        *result.loss.f32() = static_cast<float>(reduction == Reduction::mean ? sum / total_weight : sum);
+        *result.loss.f32() =
+            static_cast<float>(reduction == Reduction::mean ? sum / total_weight : sum);
     }
     return result;
 }
@@ -240,8 +247,9 @@ Array cross_entropy_backward(const Array& dloss, const Array& log_probs_given, c
     expect_f32("cross_entropy", "dloss", dloss);
     const bool per_row = reduction == Reduction::none;
     ENGINE_CHECK(per_row ? dloss.shape() == target.shape() : dloss.numel() == 1, Kind::value,
-                 "[cross_entropy] expected dloss of ", per_row ? "the target's shape" : "one element",
-                 ", got shape ", to_string(dloss.shape()));
+                 "[cross_entropy] expected dloss of ",
+                 per_row ? "the target's shape" : "one element", ", got shape ",
+                 to_string(dloss.shape()));
     const Array log_probs = as_class_rows(log_probs_given);
     const Array dloss_rows = as_row_major(dloss);
     Array dlogits = empty_class_rows(log_probs.shape());
@@ -252,13 +260,12 @@ Array cross_entropy_backward(const Array& dloss, const Array& log_probs_given, c
     }
     if (in.classes == 0) return dlogits;
     parallel_for(in.rows, kGrain / in.classes, [&](int64_t begin, int64_t end, int) {
-        kernels().cross_entropy_backward({log_probs.f32() + begin * in.classes,
-                                          in.target.ptr<int64_t>() + begin,
-                                          in.weight.defined() ? in.weight.f32() : nullptr,
-                                          dloss_rows.f32() + (per_row ? begin : 0),
-                                          dlogits.f32() + begin * in.classes, end - begin, in.classes,
-                                          ignore_index, per_row, scale,
-                                          static_cast<float>(label_smoothing)});
+        kernels().cross_entropy_backward(
+            {log_probs.f32() + begin * in.classes, in.target.ptr<int64_t>() + begin,
+             in.weight.defined() ? in.weight.f32() : nullptr,
+             dloss_rows.f32() + (per_row ? begin : 0), dlogits.f32() + begin * in.classes,
+             end - begin, in.classes, ignore_index, per_row, scale,
+             static_cast<float>(label_smoothing)});
     });
     return dlogits;
 }

@@ -20,8 +20,8 @@ struct CrossEntropy {
     Array total_weight;  // one element: the sum of the targets' weights, by which the mean divides
 };
 
-// logits (N, C, ...) with classes on axis 1, target (N, ...) int64, weight (C,) or null. Targets equal
-// to ignore_index count nowhere. As torch.nn.functional.cross_entropy.
+// logits (N, C, ...) with classes on axis 1, target (N, ...) int64, weight (C,) or null. Targets
+// equal to ignore_index count nowhere. As torch.nn.functional.cross_entropy.
 CrossEntropy cross_entropy(const Array& logits, const Array& target, const Array* weight,
                            int64_t ignore_index, double label_smoothing, Reduction reduction);
 Array cross_entropy_backward(const Array& dloss, const Array& log_probs, const Array& target,

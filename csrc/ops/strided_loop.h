@@ -1,6 +1,6 @@
 // Elementwise iteration over strided and broadcast operands. The axes are sorted by the output's
-// strides and merged where all operands allow it; what is left is rows of contiguous elements, which
-// are split over the threads.
+// strides and merged where all operands allow it; what is left is rows of contiguous elements,
+// which are split over the threads.
 #pragma once
 
 #include <cstdint>
@@ -68,7 +68,8 @@ class StridedLoop {
                 const int64_t outer = line / rows, r = line - outer * rows;
                 locate(outer, r, offsets);
                 if (pieces > 1) {
-                    const int64_t last = piece + (end - begin) < pieces ? piece + (end - begin) : pieces;
+                    const int64_t last =
+                        piece + (end - begin) < pieces ? piece + (end - begin) : pieces;
                     const int64_t from = piece * kBlock, to = last * kBlock < n ? last * kBlock : n;
                     for (int k = 0; k < N; ++k) offsets[k] += from * stride_[k][0];
                     f(static_cast<const int64_t*>(offsets), to - from, int64_t{1});
@@ -103,7 +104,8 @@ class StridedLoop {
         int last = 0;
         for (int axis = 1; axis < rank_; ++axis) {
             bool joined = true;
-            for (int k = 0; k < N; ++k) joined &= stride_[k][axis] == stride_[k][last] * size_[last];
+            for (int k = 0; k < N; ++k)
+                joined &= stride_[k][axis] == stride_[k][last] * size_[last];
             if (joined) {
                 size_[last] *= size_[axis];
                 continue;

@@ -27,9 +27,10 @@ bool same_strides(const Array& a, const Array& b) {
 
 void expect_writable(const char* op, const char* name, const Array& a) {
     for (int i = 0; i < a.rank(); ++i)
-        ENGINE_CHECK(a.dim(i) <= 1 || a.stride(i) != 0 || a.numel() == 0, Kind::value, "[", op, "] expected ", name,
-                     " without expanded axes, got shape ", to_string(a.shape()), " with strides ",
-                     to_string(a.strides()), ": make it contiguous first");
+        ENGINE_CHECK(a.dim(i) <= 1 || a.stride(i) != 0 || a.numel() == 0, Kind::value, "[", op,
+                     "] expected ", name, " without expanded axes, got shape ",
+                     to_string(a.shape()), " with strides ", to_string(a.strides()),
+                     ": make it contiguous first");
 }
 
 // Runs f(array, begin, count) over all elements of arrays of these sizes, in one parallel region.
@@ -39,11 +40,13 @@ void for_elements(const std::vector<int64_t>& sizes, F f) {
     int64_t blocks = 0;
     for (size_t i = 0; i < sizes.size(); ++i) ends[i] = blocks += (sizes[i] + kBlock - 1) / kBlock;
     parallel_for(blocks, kGrain, [&](int64_t begin, int64_t end, int) {
-        auto i = static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
+        auto i =
+            static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), begin) - ends.begin());
         for (; begin < end; ++i) {
             const int64_t start = i > 0 ? ends[i - 1] : 0, stop = std::min(end, ends[i]);
             if (stop <= begin) continue;
-            const int64_t first = (begin - start) * kBlock, last = std::min(sizes[i], (stop - start) * kBlock);
+            const int64_t first = (begin - start) * kBlock,
+                          last = std::min(sizes[i], (stop - start) * kBlock);
             f(i, first, last - first);
             begin = stop;
         }
@@ -54,8 +57,10 @@ void for_elements(const std::vector<int64_t>& sizes, F f) {
 class Step {
   public:
     Step(const char* op, const Arrays& params, const Arrays& grads) : op_(op) {
-        ENGINE_CHECK(params.size() == grads.size(), Kind::value, "[", op, "] expected one gradient per parameter, got ",
-                     params.size(), " parameters and ", grads.size(), " gradients: leave out parameters without one");
+        ENGINE_CHECK(params.size() == grads.size(), Kind::value, "[", op,
+                     "] expected one gradient per parameter, got ", params.size(),
+                     " parameters and ", grads.size(),
+                     " gradients: leave out parameters without one");
         for (const Array& param : params) {
             expect_f32(op, "parameter", param);
             expect_writable(op, "parameter", param);
@@ -64,19 +69,22 @@ class Step {
             param.mark_written();
             sizes_.push_back(param.numel());
         }
-        for (size_t i = 0; i < grads.size(); ++i) grads_.push_back(in_order_of(i, "gradient", grads[i]));
+        for (size_t i = 0; i < grads.size(); ++i)
+            grads_.push_back(in_order_of(i, "gradient", grads[i]));
     }
 
     // State to be changed; an empty list (or `used` false) gives null pointers.
     const Arrays* state(const char* name, const Arrays& given, bool used) {
         Arrays& list = states_[state_count_++];
         if (!used) return nullptr;
-        ENGINE_CHECK(given.size() == params_.size(), Kind::value, "[", op_, "] expected one ", name, " per parameter, got ",
-                     given.size(), " for ", params_.size(), " parameters: pass the whole list");
+        ENGINE_CHECK(given.size() == params_.size(), Kind::value, "[", op_, "] expected one ", name,
+                     " per parameter, got ", given.size(), " for ", params_.size(),
+                     " parameters: pass the whole list");
         for (size_t i = 0; i < given.size(); ++i) {
             expect_writable(op_, name, given[i]);
             list.push_back(in_order_of(i, name, given[i]));
-            if (list.back().storage() != given[i].storage()) copied_.push_back({given[i], list.back()});
+            if (list.back().storage() != given[i].storage())
+                copied_.push_back({given[i], list.back()});
             given[i].mark_written();
         }
         return &list;
@@ -98,9 +106,9 @@ class Step {
     Array in_order_of(size_t i, const char* name, const Array& a) const {
         const Array& param = params_[i];
         expect_f32(op_, name, a);
-        ENGINE_CHECK(a.shape() == param.shape(), Kind::value, "[", op_, "] expected ", name, " ", i, " of shape ",
-                     to_string(param.shape()), " like its parameter, got ", to_string(a.shape()),
-                     ": parameters and lists must be in one order");
+        ENGINE_CHECK(a.shape() == param.shape(), Kind::value, "[", op_, "] expected ", name, " ", i,
+                     " of shape ", to_string(param.shape()), " like its parameter, got ",
+                     to_string(a.shape()), ": parameters and lists must be in one order");
         if (same_strides(a, param) || a.numel() == 0) return a;
         Array ordered = empty_like(param);
         copy_into(ordered, a);
@@ -147,7 +155,8 @@ struct Chunk {
     int64_t count;
 };
 
-// All elements in chunks whose bounds depend on the shapes alone. `keep` holds what had to be copied.
+// All elements in chunks whose bounds depend on the shapes alone. `keep` holds what had to be
+// copied.
 std::vector<Chunk> chunks_of(const char* op, const Arrays& arrays, Arrays* keep) {
     std::vector<Chunk> chunks;
     for (const Array& a : arrays) {
@@ -162,7 +171,8 @@ std::vector<Chunk> chunks_of(const char* op, const Arrays& arrays, Arrays* keep)
 
 }  // namespace
 
-void sgd_step(const Arrays& params, const Arrays& grads, const Arrays& buffers, const SgdOptions& o) {
+void sgd_step(const Arrays& params, const Arrays& grads, const Arrays& buffers,
+              const SgdOptions& o) {
     Step step("sgd_step", params, grads);
     const Arrays* buffer = step.state("momentum buffer", buffers, o.momentum != 0);
     step.run([&](size_t i, int64_t begin, int64_t count) {
@@ -177,8 +187,8 @@ void sgd_step(const Arrays& params, const Arrays& grads, const Arrays& buffers, 
     });
 }
 
-void rmsprop_step(const Arrays& params, const Arrays& grads, const Arrays& square_avgs, const Arrays& buffers,
-                  const Arrays& grad_avgs, const RmspropOptions& o) {
+void rmsprop_step(const Arrays& params, const Arrays& grads, const Arrays& square_avgs,
+                  const Arrays& buffers, const Arrays& grad_avgs, const RmspropOptions& o) {
     Step step("rmsprop_step", params, grads);
     const Arrays* square_avg = step.state("square average", square_avgs, true);
     const Arrays* buffer = step.state("momentum buffer", buffers, o.momentum != 0);
@@ -189,19 +199,22 @@ void rmsprop_step(const Arrays& params, const Arrays& grads, const Arrays& squar
         a.square_avg = Step::pointer(square_avg, i, begin);
         a.buffer = Step::pointer(buffer, i, begin), a.grad_avg = Step::pointer(grad_avg, i, begin);
         a.count = count;
-        a.lr = f(o.lr), a.alpha = f(o.alpha), a.one_minus_alpha = f(1.0 - o.alpha), a.eps = f(o.eps);
+        a.lr = f(o.lr), a.alpha = f(o.alpha), a.one_minus_alpha = f(1.0 - o.alpha),
+        a.eps = f(o.eps);
         a.weight_decay = f(o.weight_decay), a.momentum = f(o.momentum), a.l1 = f(o.l1);
         a.maximize = o.maximize;
         kernels().rmsprop_update(a);
     });
 }
 
-void adagrad_step(const Arrays& params, const Arrays& grads, const Arrays& sums, const AdagradOptions& o) {
+void adagrad_step(const Arrays& params, const Arrays& grads, const Arrays& sums,
+                  const AdagradOptions& o) {
     Step step("adagrad_step", params, grads);
     const Arrays* sum = step.state("sum of squares", sums, true);
     step.run([&](size_t i, int64_t begin, int64_t count) {
         AdagradArgs a{};
-        a.param = step.param(i) + begin, a.grad = step.grad(i) + begin, a.sum = Step::pointer(sum, i, begin);
+        a.param = step.param(i) + begin, a.grad = step.grad(i) + begin,
+        a.sum = Step::pointer(sum, i, begin);
         a.count = count;
         a.lr = f(o.lr), a.eps = f(o.eps), a.weight_decay = f(o.weight_decay), a.l1 = f(o.l1);
         a.maximize = o.maximize;
@@ -209,8 +222,8 @@ void adagrad_step(const Arrays& params, const Arrays& grads, const Arrays& sums,
     });
 }
 
-void adam_step(const Arrays& params, const Arrays& grads, const Arrays& exp_avgs, const Arrays& exp_avg_sqs,
-               const Arrays& max_exp_avg_sqs, const AdamOptions& o) {
+void adam_step(const Arrays& params, const Arrays& grads, const Arrays& exp_avgs,
+               const Arrays& exp_avg_sqs, const Arrays& max_exp_avg_sqs, const AdamOptions& o) {
     ENGINE_CHECK(o.step >= 1, Kind::value, "[adam_step] expected step >= 1, got ", o.step,
                  ": count the step before the update");
     Step step("adam_step", params, grads);
@@ -218,15 +231,19 @@ void adam_step(const Arrays& params, const Arrays& grads, const Arrays& exp_avgs
     const Arrays* exp_avg_sq = step.state("exp_avg_sq", exp_avg_sqs, true);
     const Arrays* max_exp_avg_sq = step.state("max_exp_avg_sq", max_exp_avg_sqs, o.amsgrad);
     const double count_steps = static_cast<double>(o.step);
-    const double correction1 = 1.0 - std::pow(o.beta1, count_steps), correction2 = 1.0 - std::pow(o.beta2, count_steps);
+    const double correction1 = 1.0 - std::pow(o.beta1, count_steps),
+                 correction2 = 1.0 - std::pow(o.beta2, count_steps);
     step.run([&](size_t i, int64_t begin, int64_t count) {
         AdamArgs a{};
         a.param = step.param(i) + begin, a.grad = step.grad(i) + begin;
-        a.exp_avg = Step::pointer(exp_avg, i, begin), a.exp_avg_sq = Step::pointer(exp_avg_sq, i, begin);
+        a.exp_avg = Step::pointer(exp_avg, i, begin),
+        a.exp_avg_sq = Step::pointer(exp_avg_sq, i, begin);
         a.max_exp_avg_sq = Step::pointer(max_exp_avg_sq, i, begin);
         a.count = count;
-        a.one_minus_beta1 = f(1.0 - o.beta1), a.beta2 = f(o.beta2), a.one_minus_beta2 = f(1.0 - o.beta2);
-        a.step_size = f(o.lr / correction1), a.inv_root_bc2 = f(1.0 / std::sqrt(correction2)), a.eps = f(o.eps);
+        a.one_minus_beta1 = f(1.0 - o.beta1), a.beta2 = f(o.beta2),
+        a.one_minus_beta2 = f(1.0 - o.beta2);
+        a.step_size = f(o.lr / correction1), a.inv_root_bc2 = f(1.0 / std::sqrt(correction2)),
+        a.eps = f(o.eps);
         a.weight_decay = o.decoupled ? 0.0f : f(o.weight_decay);
         a.decay_factor = o.decoupled ? f(1.0 - o.lr * o.weight_decay) : 1.0f;
         a.l1 = f(o.l1), a.maximize = o.maximize;
@@ -235,12 +252,13 @@ void adam_step(const Arrays& params, const Arrays& grads, const Arrays& exp_avgs
 }
 
 double total_norm(const Arrays& arrays, double p) {
-    ENGINE_CHECK(!std::isnan(p), Kind::value, "[total_norm] expected a number or infinity as p, got nan: the usual norm is 2");
+    ENGINE_CHECK(!std::isnan(p), Kind::value,
+                 "[total_norm] expected a number or infinity as p, got nan: the usual norm is 2");
     Arrays keep;
     const std::vector<Chunk> chunks = chunks_of("total_norm", arrays, &keep);
-    const NormKind kind = p == 2    ? NormKind::sum_squares
-                          : p == 1  ? NormKind::sum_abs
-                          : p == 0  ? NormKind::count_nonzero
+    const NormKind kind = p == 2          ? NormKind::sum_squares
+                          : p == 1        ? NormKind::sum_abs
+                          : p == 0        ? NormKind::count_nonzero
                           : std::isinf(p) ? (p > 0 ? NormKind::max_abs : NormKind::min_abs)
                                           : NormKind::sum_power;
     std::vector<double> partials(chunks.size());
@@ -273,7 +291,8 @@ void scale_in_place(const Arrays& arrays, double factor) {
 }
 
 void clamp_in_place(const Arrays& arrays, double limit) {
-    ENGINE_CHECK(limit >= 0, Kind::value, "[clamp_] expected limit >= 0, got ", limit, ": values are clamped to [-limit, limit]");
+    ENGINE_CHECK(limit >= 0, Kind::value, "[clamp_] expected limit >= 0, got ", limit,
+                 ": values are clamped to [-limit, limit]");
     const InPlace all("clamp_", arrays);
     for_elements(all.sizes, [&](size_t i, int64_t begin, int64_t count) {
         kernels().clamp_flat({all.used[i].f32() + begin, count, f(limit)});
@@ -288,7 +307,8 @@ bool all_finite(const Arrays& arrays) {
     parallel_for(static_cast<int64_t>(chunks.size()), 2, [&](int64_t begin, int64_t end, int) {
         for (int64_t i = begin; i < end && finite.load(std::memory_order_relaxed); ++i) {
             bool chunk_finite = true;
-            kernels().finite_flat({chunks[static_cast<size_t>(i)].data, chunks[static_cast<size_t>(i)].count, &chunk_finite});
+            kernels().finite_flat({chunks[static_cast<size_t>(i)].data,
+                                   chunks[static_cast<size_t>(i)].count, &chunk_finite});
             if (!chunk_finite) finite.store(false, std::memory_order_relaxed);
         }
     });

@@ -19,7 +19,8 @@ struct SgdOptions {
     double l1;
     bool maximize;
 };
-void sgd_step(const Arrays& params, const Arrays& grads, const Arrays& buffers, const SgdOptions& options);
+void sgd_step(const Arrays& params, const Arrays& grads, const Arrays& buffers,
+              const SgdOptions& options);
 
 struct RmspropOptions {
     double lr, alpha, eps, weight_decay, momentum;
@@ -27,15 +28,16 @@ struct RmspropOptions {
     double l1;
     bool maximize;
 };
-void rmsprop_step(const Arrays& params, const Arrays& grads, const Arrays& square_avgs, const Arrays& buffers,
-                  const Arrays& grad_avgs, const RmspropOptions& options);
+void rmsprop_step(const Arrays& params, const Arrays& grads, const Arrays& square_avgs,
+                  const Arrays& buffers, const Arrays& grad_avgs, const RmspropOptions& options);
 
 // lr is the rate of this step, decay included.
 struct AdagradOptions {
     double lr, eps, weight_decay, l1;
     bool maximize;
 };
-void adagrad_step(const Arrays& params, const Arrays& grads, const Arrays& sums, const AdagradOptions& options);
+void adagrad_step(const Arrays& params, const Arrays& grads, const Arrays& sums,
+                  const AdagradOptions& options);
 
 struct AdamOptions {
     double lr, beta1, beta2, eps, weight_decay;
@@ -44,8 +46,9 @@ struct AdamOptions {
     double l1;
     bool maximize;
 };
-void adam_step(const Arrays& params, const Arrays& grads, const Arrays& exp_avgs, const Arrays& exp_avg_sqs,
-               const Arrays& max_exp_avg_sqs, const AdamOptions& options);
+void adam_step(const Arrays& params, const Arrays& grads, const Arrays& exp_avgs,
+               const Arrays& exp_avg_sqs, const Arrays& max_exp_avg_sqs,
+               const AdamOptions& options);
 
 // The p-norm of all elements of all arrays; p may be infinity.
 double total_norm(const Arrays& arrays, double p);

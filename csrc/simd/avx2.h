@@ -63,6 +63,14 @@ ENGINE_INLINE vi andi(vi a, vi b) { return a & b; }
 ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
+ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
+    const __m256i factor = _mm256_set1_epi32((int)b);
+    const __m256i even = _mm256_mul_epu32((__m256i)a, factor);
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)a, 32), factor);
+    *high = (vi)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    return (vi)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+
 // Up to eight bytes in the low half of a register; a partial read touches only its own bytes.
 ENGINE_INLINE __m128i load_bytes(const uint8_t* p) { return _mm_loadl_epi64((const __m128i*)p); }
 ENGINE_INLINE __m128i load_bytes_n(const uint8_t* p, int n) {
@@ -85,8 +93,8 @@ ENGINE_INLINE vm load_bool_n(const uint8_t* p, int n) {
 }
 ENGINE_INLINE uint64_t mask_bytes(vm m) {
     const __m256i ones = _mm256_srli_epi32((__m256i)m, 31);
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(ones),
-                                          _mm256_extracti128_si256(ones, 1));
+    const __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(ones), _mm256_extracti128_si256(ones, 1));
     return (uint64_t)_mm_cvtsi128_si64(_mm_packs_epi16(words, words));
 }
 ENGINE_INLINE void store_bool(uint8_t* p, vm m) {

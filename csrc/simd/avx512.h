@@ -61,6 +61,14 @@ ENGINE_INLINE vi andi(vi a, vi b) { return a & b; }
 ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
+ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
+    const __m512i factor = _mm512_set1_epi32((int)b);
+    const __m512i even = _mm512_mul_epu32((__m512i)a, factor);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)a, 32), factor);
+    *high = (vi)_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd);
+    return (vi)_mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+
 ENGINE_INLINE __m128i load_bytes(const uint8_t* p) { return _mm_loadu_si128((const __m128i*)p); }
 ENGINE_INLINE __m128i load_bytes_n(const uint8_t* p, int n) {
     return _mm_maskz_loadu_epi8(first_n(n), p);
@@ -118,8 +126,7 @@ ENGINE_INLINE vf max(vf a, vf b) {
 ENGINE_INLINE vf abs(vf v) { return _mm512_abs_ps(v); }
 ENGINE_INLINE vf copysign(vf magnitude, vf sign) {
     // 0xd8: bit ? sign : magnitude, the bit from the third operand
-    return as_float((vi)_mm512_ternarylogic_epi32((__m512i)as_int(magnitude),
-                                                  (__m512i)as_int(sign),
+    return as_float((vi)_mm512_ternarylogic_epi32((__m512i)as_int(magnitude), (__m512i)as_int(sign),
                                                   _mm512_set1_epi32((int)0x80000000u), 0xd8));
 }
 ENGINE_INLINE vf sqrt(vf v) { return _mm512_sqrt_ps(v); }

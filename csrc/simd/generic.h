@@ -72,6 +72,13 @@ ENGINE_INLINE vi andi(vi a, vi b) { return a & b; }
 ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
+ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
+    const uint64_t p0 = (uint64_t)(uint32_t)a[0] * b, p1 = (uint64_t)(uint32_t)a[1] * b;
+    const uint64_t p2 = (uint64_t)(uint32_t)a[2] * b, p3 = (uint64_t)(uint32_t)a[3] * b;
+    *high = vi{(int32_t)(p0 >> 32), (int32_t)(p1 >> 32), (int32_t)(p2 >> 32), (int32_t)(p3 >> 32)};
+    return vi{(int32_t)p0, (int32_t)p1, (int32_t)p2, (int32_t)p3};
+}
+
 ENGINE_INLINE vf load_u8(const uint8_t* p) {
     return vf{(float)p[0], (float)p[1], (float)p[2], (float)p[3]};
 }

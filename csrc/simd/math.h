@@ -45,7 +45,8 @@ ENGINE_INLINE vf exp_tail(vf r) {
 }
 
 ENGINE_INLINE vf exp(vf x) {
-    // Past these bounds the result is infinity or zero all the same; a NaN passes the _raw functions.
+    // Past these bounds the result is infinity or zero all the same; a NaN passes the _raw
+    // functions.
     x = min_raw(set1(89.f), max_raw(set1(-104.f), x));
     const vf n = round(x * set1(constants::kLog2e));
     vf r = fnma(n, set1(constants::kLn2Hi), x);
@@ -186,9 +187,7 @@ ENGINE_INLINE vf erf(vf x) {
 }
 
 // log(1 + e^x)
-ENGINE_INLINE vf softplus(vf x) {
-    return max(x, zero()) + log1p_unit(exp_nonpositive(-abs(x)));
-}
+ENGINE_INLINE vf softplus(vf x) { return max(x, zero()) + log1p_unit(exp_nonpositive(-abs(x))); }
 
 // a * b = product + *low exactly (barring underflow).
 ENGINE_INLINE vf two_product(vf a, vf b, vf* low) {
@@ -252,8 +251,8 @@ ENGINE_INLINE vf pow(vf x, vf y) {
         and_(and_(whole, lt(ay, set1(16777216.f))), eqi(andi(to_int(y), seti(1)), seti(1)));
     const vm negative = lti(as_int(x), seti(0));
     result = select(and_(negative, odd), -result, result);
-    result = select(and_(and_(lt(x, zero()), gt(x, -inf)), not_(whole)), set1(constants::kNan),
-                    result);
+    result =
+        select(and_(and_(lt(x, zero()), gt(x, -inf)), not_(whole)), set1(constants::kNan), result);
     result = select(or_(is_nan(x), is_nan(y)), x + y, result);
     return select(or_(eq(y, zero()), eq(x, one)), one, result);
 }
@@ -288,8 +287,9 @@ ENGINE_INLINE void sincos(vf x, vf* sine, vf* cosine) {
     typedef float vs __attribute__((vector_size(VL * 4)));
     const vd wide = __builtin_convertvector((vs)bounded, vd);
     const vd turns = __builtin_convertvector((vs)n, vd);
-    const vd reduced = (wide - turns * 1.57079632673412561417e+00) - turns * 6.07710050650619224932e-11;
-    sincos_quadrant((vf)__builtin_convertvector(reduced, vs), to_int(n), sine, cosine);
+    const vd reduced =
+        (wide - turns * 1.57079632673412561417e+00) - turns * 6.07710050650619224932e-11;
+    sincos_quadrant((vf) __builtin_convertvector(reduced, vs), to_int(n), sine, cosine);
     if (__builtin_expect(!all(small), 0)) {
         float in[VL], s[VL], c[VL];
         store(in, x);

@@ -80,6 +80,14 @@ ENGINE_INLINE vi andi(vi a, vi b) { return vandq_s32(a, b); }
 ENGINE_INLINE vi ori(vi a, vi b) { return vorrq_s32(a, b); }
 ENGINE_INLINE vi xori(vi a, vi b) { return veorq_s32(a, b); }
 
+ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
+    const uint32x4_t u = vreinterpretq_u32_s32(a);
+    const uint32x4_t low = vreinterpretq_u32_u64(vmull_n_u32(vget_low_u32(u), b));
+    const uint32x4_t top = vreinterpretq_u32_u64(vmull_n_u32(vget_high_u32(u), b));
+    *high = vreinterpretq_s32_u32(vuzp2q_u32(low, top));
+    return vreinterpretq_s32_u32(vuzp1q_u32(low, top));
+}
+
 ENGINE_INLINE uint32x4_t load_bytes_n(const uint8_t* p, int n) {
     return uint32x4_t{n > 0 ? p[0] : 0u, n > 1 ? p[1] : 0u, n > 2 ? p[2] : 0u, n > 3 ? p[3] : 0u};
 }

@@ -20,6 +20,7 @@ COMMANDS = ("train", "evaluate", "predict", "info")
 def make_parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
     from engine._version import __version__
+    from engine.cli.arguments import HelpFormatter
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -37,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=module.HELP,
             description=module.__doc__,
             parents=[common],
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)

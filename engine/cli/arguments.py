@@ -6,6 +6,13 @@ import argparse
 from collections.abc import Callable
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there is something to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+
+
 def integer(low: int) -> Callable[[str], int]:
     """Returns a type that accepts whole numbers from `low` up."""
 
@@ -39,7 +46,7 @@ def number(low: float, high: float = float("inf"), open_low: bool = False) -> Ca
     return convert
 
 
-def add_threads(parser: argparse.ArgumentParser) -> None:
+def add_threads(parser: argparse._ActionsContainer) -> None:
     """Adds the option that all computing commands share."""
     parser.add_argument("--threads", type=integer(1), metavar="N", help="threads that compute (default: all cores)")
 

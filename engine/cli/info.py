@@ -32,11 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         "numpy": numpy.__version__,
         "system": platform.platform(),
     }
-    build = backend.build_info()
-    if isinstance(build, dict):
-        facts.update({f"build: {key}": value for key, value in build.items()})
-    else:
-        facts["build"] = build
+    facts.update({f"build: {key}": value for key, value in backend.build_info().items()})
     extras = {"pillow": "PIL", "tqdm": "tqdm", "matplotlib": "matplotlib"}
     present = [name for name, module in extras.items() if importlib.util.find_spec(module)]
     facts["extras present"] = ", ".join(present) or "none"

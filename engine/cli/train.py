@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of split, weights, order, augmentation")
-    add_threads(run)  # type: ignore[arg-type]
+    add_threads(run)
     run.add_argument("--output", metavar="DIR", help="directory of the run (default: runs/MODEL-DATA)")
 
 

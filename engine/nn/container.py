@@ -15,8 +15,6 @@ __all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequen
 class _Sequence(Module):
     """Child modules named "0", "1", ..."""
 
-    _modules: dict[str, Module]  # type: ignore[assignment]
-
     def _index(self, index: int) -> int:
         length = len(self._modules)
         position = operator.index(index)
@@ -84,8 +82,9 @@ class Sequential(_Sequence):
                 self.add_module(str(i), module)
 
     def forward(self, input: Any) -> Any:
-        for module in self._modules.values():
-            input = module(input)
+        own = self.__dict__
+        for name in self._module_names:
+            input = own[name](input)
         return input
 
     @overload
@@ -241,8 +240,6 @@ class ModuleDict(Module):
     Follows torch.nn.ModuleDict.
     """
 
-    _modules: dict[str, Module]  # type: ignore[assignment]
-
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
         if modules is not None:
@@ -315,8 +312,6 @@ class ParameterList(Module):
     Follows torch.nn.ParameterList.
     """
 
-    _parameters: dict[str, Parameter]  # type: ignore[assignment]
-
     def __init__(self, values: Iterable[Tensor] | None = None) -> None:
         super().__init__()
         if values is not None:
@@ -384,8 +379,6 @@ class ParameterDict(Module):
 
     Follows torch.nn.ParameterDict.
     """
-
-    _parameters: dict[str, Parameter]  # type: ignore[assignment]
 
     def __init__(self, parameters: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None) -> None:
         super().__init__()

@@ -1,14 +1,15 @@
 """The base class of all layers and models.
 
-A module owns parameters, buffers and child modules in three dictionaries and names them as PyTorch does, so that a
-state dict of one reads as a state dict of the other. Calling it runs `forward`; hooks cost nothing until the first
-one is registered.
+Parameters, buffers and child modules are plain attributes; three dictionaries beside them say which attributes they
+are, in order of registration, and their names are PyTorch's, so that a state dict of one reads as a state dict of the
+other. Reading an attribute costs no more than in any other class, and hooks cost nothing until the first one is
+registered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from engine import backend as B
 from engine.autograd import RemovableHandle, is_grad_enabled, record
@@ -30,6 +31,35 @@ class IncompatibleKeys(NamedTuple):
 class _ForwardHook(NamedTuple):
     call: Hook
     with_kwargs: bool
+
+
+class Registry(MutableMapping[str, Any]):
+    """The registered attributes of one kind as a dictionary, through which they can be changed, too."""
+
+    __slots__ = ("_attributes", "_names")
+
+    def __init__(self, names: dict[str, Any], attributes: dict[str, Any]) -> None:
+        self._names = names
+        self._attributes = attributes
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._attributes[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._names.setdefault(name, True)
+        self._attributes[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._names[name]
+        del self._attributes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class Module:
@@ -64,10 +94,9 @@ class Module:
     """
 
     training: bool
-    _parameters: dict[str, Parameter | None]
-    _buffers: dict[str, Tensor | None]
-    _non_persistent_buffers_set: set[str]
-    _modules: dict[str, Module | None]
+    _parameter_names: dict[str, bool]
+    _buffer_names: dict[str, bool]  # and whether state_dict contains it
+    _module_names: dict[str, bool]
     _forward_pre_hooks: dict[int, _ForwardHook]
     _forward_hooks: dict[int, _ForwardHook]
     _backward_hooks: dict[int, Hook]
@@ -78,10 +107,9 @@ class Module:
     def __init__(self) -> None:
         self.__dict__.update(
             training=True,
-            _parameters={},
-            _buffers={},
-            _non_persistent_buffers_set=set(),
-            _modules={},
+            _parameter_names={},
+            _buffer_names={},
+            _module_names={},
             _forward_pre_hooks={},
             _forward_hooks={},
             _backward_hooks={},
@@ -166,72 +194,69 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = self.__dict__
-        if isinstance(value, Parameter):
-            if "_parameters" not in own:
-                raise AttributeError("cannot assign parameters before Module.__init__() call")
-            _forget(self, name, own["_parameters"])
-            self.register_parameter(name, value)
-        elif isinstance(value, Module):
-            if "_modules" not in own:
-                raise AttributeError("cannot assign module before Module.__init__() call")
-            _forget(self, name, own["_modules"])
-            own["_modules"][name] = value
-        elif name in own.get("_parameters", ()):
-            if value is not None:
-                raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as parameter '{name}' "
-                    "(engine.nn.Parameter or None expected)"
+        if isinstance(value, (Parameter, Module)):
+            kind = "_parameter_names" if isinstance(value, Parameter) else "_module_names"
+            if kind not in own:
+                raise AttributeError(
+                    f"cannot assign {'parameters' if kind == '_parameter_names' else 'module'} "
+                    "before Module.__init__() call"
                 )
-            own["_parameters"][name] = None
-        elif name in own.get("_modules", ()):
-            if value is not None:
-                raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as child module '{name}' "
-                    "(engine.nn.Module or None expected)"
-                )
-            own["_modules"][name] = None
-        elif name in own.get("_buffers", ()):
-            if value is not None and not isinstance(value, Tensor):
-                raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as buffer '{name}' (engine.Tensor or None expected)"
-                )
-            own["_buffers"][name] = value
+            if name not in own[kind]:
+                self._forget(name)
+                self._check_name(name, "parameter" if kind == "_parameter_names" else "module")
+                own[kind][name] = True
+            own[name] = value
+        elif value is not None and name in own.get("_parameter_names", ()):
+            raise TypeError(
+                f"cannot assign '{type(value).__name__}' as parameter '{name}' (engine.nn.Parameter or None expected)"
+            )
+        elif value is not None and name in own.get("_module_names", ()):
+            raise TypeError(
+                f"cannot assign '{type(value).__name__}' as child module '{name}' (engine.nn.Module or None expected)"
+            )
+        elif value is not None and not isinstance(value, Tensor) and name in own.get("_buffer_names", ()):
+            raise TypeError(
+                f"cannot assign '{type(value).__name__}' as buffer '{name}' (engine.Tensor or None expected)"
+            )
         else:
             object.__setattr__(self, name, value)
 
-    def __getattr__(self, name: str) -> Any:
-        own = self.__dict__
-        for registry in ("_parameters", "_modules", "_buffers"):
-            if registry in own and name in own[registry]:
-                return own[registry][name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
-
     def __delattr__(self, name: str) -> None:
-        for registry in (self._parameters, self._buffers, self._modules):
-            if name in registry:
-                del registry[name]
-                self._non_persistent_buffers_set.discard(name)
-                return
         object.__delattr__(self, name)
+        self._forget(name)
 
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+    if TYPE_CHECKING:  # the attributes of a child that was found by name are anybody's guess
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def _forget(self, name: str) -> None:
+        """Drops a name from whatever it was registered as."""
+        for names in (self._parameter_names, self._buffer_names, self._module_names):
+            names.pop(name, None)
+
+    @property
+    def _parameters(self) -> MutableMapping[str, Any]:
+        return Registry(self._parameter_names, self.__dict__)
+
+    @property
+    def _buffers(self) -> MutableMapping[str, Any]:
+        return Registry(self._buffer_names, self.__dict__)
+
+    @property
+    def _modules(self) -> MutableMapping[str, Any]:
+        return Registry(self._module_names, self.__dict__)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Adds a parameter under a name; None reserves the name without a value."""
-        own = self.__dict__
-        if "_parameters" not in own:
+        if "_parameter_names" not in self.__dict__:
             raise AttributeError("cannot assign parameters before Module.__init__() call")
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
                 f"cannot assign '{type(param).__name__}' object to parameter '{name}' "
                 "(engine.nn.Parameter or None required)"
             )
-        if name not in own["_parameters"]:
-            self._check_name(name, "parameter")
-            if hasattr(self, name):
-                raise KeyError(f"attribute '{name}' already exists")
-        own["_parameters"][name] = param
+        self._check_free(name, "parameter", self._parameter_names)
+        self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Adds a tensor that is state but not learnt, such as running statistics.
@@ -245,21 +270,15 @@ class Module:
             KeyError: the name is taken, empty or contains a dot.
             TypeError: the value is neither a Tensor nor None.
         """
-        if "_buffers" not in self.__dict__:
+        if "_buffer_names" not in self.__dict__:
             raise AttributeError("cannot assign buffer before Module.__init__() call")
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
                 f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' (engine.Tensor or None required)"
             )
-        if name not in self._buffers:
-            self._check_name(name, "buffer")
-            if hasattr(self, name):
-                raise KeyError(f"attribute '{name}' already exists")
-        self._buffers[name] = tensor
-        if persistent:
-            self._non_persistent_buffers_set.discard(name)
-        else:
-            self._non_persistent_buffers_set.add(name)
+        self._check_free(name, "buffer", self._buffer_names)
+        self._buffer_names[name] = persistent
+        self.__dict__[name] = tensor
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Same as `add_module`."""
@@ -274,11 +293,14 @@ class Module:
         """
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{type(module).__name__} is not a Module subclass")
-        if name not in self._modules:
-            self._check_name(name, "module")
+        self._check_free(name, "module", self._module_names)
+        self._modules[name] = module
+
+    def _check_free(self, name: str, kind: str, names: dict[str, bool]) -> None:
+        if name not in names:
+            self._check_name(name, kind)
             if hasattr(self, name):
                 raise KeyError(f"attribute '{name}' already exists")
-        self._modules[name] = module
 
     def _check_name(self, name: str, kind: str) -> None:
         if not isinstance(name, str):
@@ -331,7 +353,7 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """Yields dotted name and parameter, in order of registration."""
-        return self._named_members("_parameters", prefix, recurse, remove_duplicate)
+        return self._named_members("_parameter_names", prefix, recurse, remove_duplicate)
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """Yields the buffers, persistent or not."""
@@ -342,15 +364,17 @@ class Module:
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """Yields dotted name and buffer, in order of registration."""
-        return self._named_members("_buffers", prefix, recurse, remove_duplicate)
+        return self._named_members("_buffer_names", prefix, recurse, remove_duplicate)
 
     def _named_members(
-        self, registry: str, prefix: str, recurse: bool, remove_duplicate: bool
+        self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool
     ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         modules = self.named_modules(None, prefix, remove_duplicate) if recurse else iter([(prefix, self)])
         for module_name, module in modules:
-            for name, value in module.__dict__[registry].items():
+            own = module.__dict__
+            for name in own[kind]:
+                value = own[name]
                 if value is None or id(value) in seen:
                     continue
                 if remove_duplicate:
@@ -534,17 +558,18 @@ class Module:
         return destination
 
     def _own_state(self) -> Iterator[tuple[str, Tensor]]:
-        for name, param in self._parameters.items():
-            if param is not None:
-                yield name, param
-        for name, buffer in self._buffers.items():
-            if buffer is not None and name not in self._non_persistent_buffers_set:
-                yield name, buffer
+        own = self.__dict__
+        persistent = [name for name, saved in self._buffer_names.items() if saved]
+        for name in (*self._parameter_names, *persistent):
+            if own[name] is not None:
+                yield name, own[name]
 
     # Keys whose absence is no error: older checkpoints do not have them.
     _optional_state: tuple[str, ...] = ()
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> IncompatibleKeys:
         """Copies values into the parameters and buffers of the same names, in their own memory.
 
         Nothing is copied unless everything fits: after an error the module is as it was.
@@ -552,6 +577,7 @@ class Module:
         Args:
             state_dict: tensors or NumPy arrays by dotted name, as `state_dict` returns them.
             strict: missing and unexpected keys are errors; otherwise they are only returned.
+            assign: take the tensors over instead of copying their values; optimizers made before lose track.
 
         Raises:
             RuntimeError: keys are missing or unexpected (strict), or a shape differs (always).
@@ -568,7 +594,7 @@ class Module:
         missing: list[str] = []
         errors: list[str] = []
         known: set[str] = set()
-        copies: list[tuple[Tensor, Tensor]] = []
+        fitting: list[tuple[Module, str, Tensor]] = []
         for prefix, module in self.named_modules(remove_duplicate=False):
             prefix = f"{prefix}." if prefix else ""
             for name, target in module._own_state():
@@ -595,7 +621,7 @@ class Module:
                         f"the shape in current model is {expected}."
                     )
                     continue
-                copies.append((target, source))
+                fitting.append((module, name, source))
         unexpected = [key for key in state_dict if key not in known]
         if strict and unexpected:
             errors.insert(0, "Unexpected key(s) in state_dict: " + ", ".join(f'"{k}"' for k in unexpected) + ". ")
@@ -603,9 +629,16 @@ class Module:
             errors.insert(0, "Missing key(s) in state_dict: " + ", ".join(f'"{k}"' for k in missing) + ". ")
         if errors:
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
-        for target, source in copies:
-            array = source.data
-            B.copy_(target.data, array if array.dtype == target.data.dtype else B.cast(array, target.data.dtype))
+        for module, name, source in fitting:
+            target, array = module.__dict__[name], source.data
+            if array.dtype != target.data.dtype:
+                array = B.cast(array, target.data.dtype)
+            if not assign:
+                B.copy_(target.data, array)
+            elif isinstance(target, Parameter):
+                setattr(module, name, Parameter(array, target.requires_grad))
+            else:
+                setattr(module, name, Tensor(array))
         return _Incompatible(missing, unexpected)
 
     # ---- text
@@ -637,16 +670,6 @@ class _Incompatible(IncompatibleKeys):
 
 def _indent(text: str) -> str:
     return text.replace("\n", "\n  ")
-
-
-def _forget(module: Module, name: str, keep: Any) -> None:
-    """Drops a name from wherever it lives, so that it can be registered in `keep`."""
-    own = module.__dict__
-    own.pop(name, None)
-    for registry in (own["_parameters"], own["_buffers"], own["_modules"]):
-        if registry is not keep:
-            registry.pop(name, None)
-    own["_non_persistent_buffers_set"].discard(name)
 
 
 def _as_tensor(value: Any) -> Tensor:

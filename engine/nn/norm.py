@@ -173,7 +173,7 @@ class InstanceNorm2d(_RunningNorm):
         track_running_stats: whether running averages are kept and used in evaluation.
 
     Shape:
-        Input (N, C, H, W), output the same.
+        Input (N, C, H, W) or (C, H, W), output the same.
 
     Raises:
         ValueError: at the call, when the input has another rank or number of channels.
@@ -186,7 +186,7 @@ class InstanceNorm2d(_RunningNorm):
     Follows torch.nn.InstanceNorm2d; Ulyanov et al., https://arxiv.org/abs/1607.08022.
     """
 
-    _ranks = (4,)
+    _ranks = (3, 4)
 
     def __init__(
         self,
@@ -200,6 +200,8 @@ class InstanceNorm2d(_RunningNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_rank(input)
+        if input.ndim == 3:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
         use_input_stats = self.training or not self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
         return F.instance_norm(

@@ -1,0 +1,49 @@
+"""The shape files say what the networks are."""
+
+from __future__ import annotations
+
+import pytest
+import shapes
+
+# Multiply-adds in units of 10^9, as torchvision publishes them with its weights, and weights without biases and norms.
+PUBLISHED = {
+    "alexnet": (0.714, 61_090_496),
+    "vgg16": (15.47, 138_344_128),
+    "resnet18": (1.814, 11_678_912),
+    "resnet50": (4.089, 25_502_912),
+    "mobilenet_v2": (0.301, 3_469_760),
+    "efficientnet_b0": (0.386, 5_236_192),
+    "inception_v3": (5.713, 23_799_136),
+    "lenet5": (0.000416, 61_470),
+}
+
+
+@pytest.mark.parametrize("network", shapes.networks())
+def test_multiply_adds_and_weights(network: str) -> None:
+    layers = shapes.load(network)
+    multiply_adds, weights = PUBLISHED[network]
+    assert sum(layer.flops() for layer in layers) / 2e9 == pytest.approx(multiply_adds, rel=2e-3)
+    assert sum(layer.weights for layer in layers) == weights
+
+
+@pytest.mark.parametrize("network", shapes.networks())
+def test_lines_and_layers_are_one_to_one(network: str) -> None:
+    for layer, count in shapes.distinct(shapes.load(network)):
+        again = shapes.parse_line(f"{layer.name}: {layer.shape_key}")
+        assert (again, count >= 1) == (layer, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "conv ic3 oc4 h5 k3",
+        "a: convolution ic3",
+        "a: conv ic3 oc4 k3",
+        "a: conv ic3 oc4 h5 k3 k3",
+        "a: conv ic3 oc4 h2 k3",
+    ]
+    + ["a: conv ic3 oc4 h5 k3 g2", "a: linear ic3 oc4 h5", "a: conv ic3 oc4 h5 kx3"],
+)
+def test_malformed_lines_are_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="got"):
+        shapes.parse_line(line)
