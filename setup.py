@@ -20,7 +20,18 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
-BASE_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra", "-DNDEBUG", "-g0"]
+BASE_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-Wall",
+    "-Wextra",
+    "-DNDEBUG",
+    "-g0",
+]
 # GCC 12 reports its own intrinsics headers as reading uninitialised vectors.
 KERNEL_FLAGS = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 OPENMP_FLAGS = ["-fopenmp"]
@@ -94,7 +105,11 @@ class BuildExt(build_ext):
                 add(source, temp / part, flags)
         for name, isa_flags in isas:
             for source in sorted((CSRC / "kernels").glob("*.cpp")):
-                add(source, temp / "kernels" / name, [*KERNEL_FLAGS, *isa_flags, f"-DENGINE_ISA={name}", f"-DENGINE_ISA_IS_{name}=1"])
+                add(
+                    source,
+                    temp / "kernels" / name,
+                    [*KERNEL_FLAGS, *isa_flags, f"-DENGINE_ISA={name}", f"-DENGINE_ISA_IS_{name}=1"],
+                )
 
         workers = int(os.environ.get("ENGINE_BUILD_JOBS", 0)) or os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:
@@ -104,7 +119,11 @@ class BuildExt(build_ext):
 
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-        shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared", "-Wl,--strip-debug"]
+        shared = (
+            ["-bundle", "-undefined", "dynamic_lookup"]
+            if sys.platform == "darwin"
+            else ["-shared", "-Wl,--strip-debug"]
+        )
         objects = [str(obj) for _, obj in jobs]
         # Written beside the target and renamed: a process that has the old extension mapped must not see it change.
         fresh = target.with_name(target.name + ".new")
@@ -116,7 +135,9 @@ def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
     augment = Extension("engine.data._augment", ["engine/data/_augment.pyx"], extra_compile_args=["-O3", "-g0"])
-    cython = cythonize([augment], language_level=3, build_dir="build/cython") if (ROOT / augment.sources[0]).exists() else []
+    cython = (
+        cythonize([augment], language_level=3, build_dir="build/cython") if (ROOT / augment.sources[0]).exists() else []
+    )
     return [Extension("engine._C", sorted(str(p.relative_to(ROOT)) for p in CSRC.rglob("*.cpp"))), *cython]
 
 

@@ -152,11 +152,13 @@ if TYPE_CHECKING:
         plots as plots,
         train as train,
     )
+    from engine.io.weights_file import load_weights as load_weights, save_weights as save_weights
 
 get_num_threads = num_threads
 float, int, long = float32, int32, int64
 
 _LAZY = ("callbacks", "cli", "cuda", "data", "io", "metrics", "models", "plots", "train")
+_LAZY_FUNCTIONS = ("load_weights", "save_weights")
 
 
 def __getattr__(name: str) -> Any:
@@ -164,8 +166,12 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module(f"engine.{name}")
+    if name in _LAZY_FUNCTIONS:
+        from engine.io import weights_file
+
+        return getattr(weights_file, name)
     raise AttributeError(f"module 'engine' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_FUNCTIONS})

@@ -6,9 +6,13 @@ only, not on threads or instruction set.
 
 from __future__ import annotations
 
+import functools
 import math
+import threading
 import warnings
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from engine import backend as B
 from engine.random import next_key
@@ -17,6 +21,7 @@ from engine.tensor import Tensor
 __all__ = [
     "calculate_gain",
     "constant_",
+    "deferred",
     "dirac_",
     "eye_",
     "kaiming_normal_",
@@ -33,7 +38,57 @@ __all__ = [
     "zeros_",
 ]
 
+Fill = TypeVar("Fill", bound=Callable[..., Tensor])
 
+
+class Deferral(threading.local):
+    """The initialisations that wait, by the identity of their tensor: one list per thread, None when none is kept."""
+
+    waiting: dict[int, tuple[Tensor, Callable[[], Tensor]]] | None = None
+
+
+_deferral = Deferral()
+
+
+@contextmanager
+def deferred() -> Iterator[dict[int, tuple[Tensor, Callable[[], Tensor]]]]:
+    """Within it the functions of this module write nothing: what each tensor would have been filled with last waits.
+
+    A model that is built this way costs no random numbers and no memory traffic; what a file does not provide is
+    filled afterwards.
+
+    Example:
+        >>> import engine
+        >>> with engine.init.deferred() as waiting:
+        ...     layer = engine.nn.Linear(3, 2)
+        >>> for tensor, fill in waiting.values():
+        ...     _ = fill()
+        >>> bool((layer.weight.abs() < 3 ** -0.5).all())
+        True
+    """
+    before, waiting = _deferral.waiting, {}  # type: ignore[var-annotated]
+    _deferral.waiting = waiting
+    try:
+        yield waiting
+    finally:
+        _deferral.waiting = before
+
+
+def _deferrable(fill: Fill) -> Fill:
+    """Makes a function that fills all of its first argument wait within `deferred`."""
+
+    @functools.wraps(fill)
+    def filled(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        waiting = _deferral.waiting
+        if waiting is None:
+            return fill(tensor, *args, **kwargs)
+        waiting[id(tensor)] = (tensor, functools.partial(filled, tensor, *args, **kwargs))
+        return tensor
+
+    return filled  # type: ignore[return-value]
+
+
+@_deferrable
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Fills with draws from the uniform distribution on [a, b).
 
@@ -55,6 +110,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     return tensor
 
 
+@_deferrable
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Fills with draws from the normal distribution.
 
@@ -75,6 +131,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     return tensor
 
 
+@_deferrable
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Tensor:
     """Fills with draws from the normal distribution, restricted to [a, b].
 
@@ -150,6 +207,7 @@ def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
     return value
 
 
+@_deferrable
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Fills with one value.
 
@@ -168,6 +226,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     return tensor
 
 
+@_deferrable
 def ones_(tensor: Tensor) -> Tensor:
     """Fills with ones and returns the tensor.
 
@@ -177,6 +236,7 @@ def ones_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 1.0)
 
 
+@_deferrable
 def zeros_(tensor: Tensor) -> Tensor:
     """Fills with zeros and returns the tensor.
 
@@ -186,6 +246,7 @@ def zeros_(tensor: Tensor) -> Tensor:
     return constant_(tensor, 0.0)
 
 
+@_deferrable
 def eye_(tensor: Tensor) -> Tensor:
     """Fills a matrix with the identity: ones on the diagonal, zeros elsewhere.
 
@@ -210,6 +271,7 @@ def eye_(tensor: Tensor) -> Tensor:
     return tensor
 
 
+@_deferrable
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Fills a convolution's weight so that it passes as many input channels on as it has outputs per group.
 
@@ -421,6 +483,7 @@ def lecun_normal_(tensor: Tensor) -> Tensor:
     return trunc_normal_(tensor, 0.0, std, -2 * std, 2 * std)
 
 
+@_deferrable
 def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     """Fills with a random (semi-)orthogonal matrix; axes behind the first are taken as one.
 

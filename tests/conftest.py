@@ -28,6 +28,8 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+# pytest --hypothesis-profile=explore tests/test_properties.py: new examples in every run, and many.
+settings.register_profile("explore", settings.get_profile("suite"), max_examples=1500, derandomize=False)
 settings.load_profile("suite")
 
 

@@ -492,6 +492,13 @@ def _kernel_area(r: Rounding) -> float:
     return float(kh * kw)
 
 
+def _cell_length(r: Rounding) -> float:
+    """Adaptive pooling: pixels in the largest cell, or cells that share a pixel."""
+    (x,) = r.inputs
+    cells = oracle._adaptive_cells(x.shape, r.args["output_size"])[2]
+    return max(*(float(len(rows) * len(cols)) for _, _, rows, cols in cells), r.y.size / max(x.size, 1), 1.0)
+
+
 def _mean_length(r: Rounding) -> float:
     return max(r.inputs[0].size / max(r.y.size, 1), 1.0)
 
@@ -511,7 +518,8 @@ BOUNDS: dict[str, Callable[[Rounding], Bounds]] = {
     **dict.fromkeys(("add", "mul"), linear_in_each()),
     **dict.fromkeys(("matmul", "linear", "conv2d", "conv_transpose2d", "sum"), linear_in_each()),
     **dict.fromkeys(("avg_pool2d",), linear_in_each(_kernel_area)),
-    **dict.fromkeys(("mean", "adaptive_avg_pool2d"), linear_in_each(_mean_length)),
+    **dict.fromkeys(("mean",), linear_in_each(_mean_length)),
+    **dict.fromkeys(("adaptive_avg_pool2d",), linear_in_each(_cell_length)),
     **dict.fromkeys(("concat", "stack", "slice", "reshape", "permute", "index_select", "gather", "pad"), exact),
     **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), exact),
     **dict.fromkeys(("max_pool2d", "adaptive_max_pool2d", "where", "expand"), exact),

@@ -19,7 +19,7 @@ struct type_caster<engine::Dims> {
 
     bool load(handle source, bool) {
         value = engine::Dims();
-        if (PyTuple_CheckExact(source.ptr()) || PyList_CheckExact(source.ptr())) {
+        if (PyTuple_Check(source.ptr()) || PyList_Check(source.ptr())) {
             PyObject** items = PySequence_Fast_ITEMS(source.ptr());
             const Py_ssize_t count = PySequence_Fast_GET_SIZE(source.ptr());
             for (Py_ssize_t i = 0; i < count; ++i)

@@ -34,13 +34,15 @@ Operand operand(const char* op, py::handle value) {
     } else if (PyFloat_Check(p)) {
         result.value = PyFloat_AS_DOUBLE(p);
     } else if (PyBool_Check(p)) {
-        result.value = p == Py_True;
+        result.value = result.whole = p == Py_True;
         result.type = DType::b8;
     } else if (PyIndex_Check(p)) {
         const py::object whole = py::reinterpret_steal<py::object>(PyNumber_Index(p));
         if (!whole) throw py::error_already_set();
+        int overflow = 0;  // a number beyond int64 counts as a float
         result.value = PyLong_AsDouble(whole.ptr());
-        result.type = DType::i64;
+        result.whole = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
+        result.type = overflow ? DType::f32 : DType::i64;
     } else {
         result.value = PyNumber_Check(p) ? PyFloat_AsDouble(p) : -1.0;
         if (!PyNumber_Check(p) || PyErr_Occurred()) {

@@ -19,17 +19,6 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) {
-    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
-}
-inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
-inline void store_some(float* p, vf v, int n) {
-    if (n == VL)
-        store(p, v);
-    else
-        store_n(p, v, n);
-}
-
 inline void copy_bytes(char* dst, const char* src, int64_t bytes) {
     if (bytes == 1) {
         *dst = *src;

@@ -23,17 +23,6 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) {
-    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
-}
-inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
-inline void store_some(float* p, vf v, int n) {
-    if (n == VL)
-        store(p, v);
-    else
-        store_n(p, v, n);
-}
-
 template <int kVectors>
 inline void stats_block(const ChannelStatsArgs& a, int64_t c, int n) {
     vf sum[kVectors], mean[kVectors], rest[kVectors];

@@ -17,17 +17,6 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) {
-    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
-}
-inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
-inline void store_some(float* p, vf v, int n) {
-    if (n == VL)
-        store(p, v);
-    else
-        store_n(p, v, n);
-}
-
 // dst[i] = sum over t < count of weights[t] * src[t * step + i], i < length. The first product is
 // not added to zero, so that -0 stays -0.
 inline void weighted_sum(const float* src, int64_t step, const float* weights, int64_t count,

@@ -22,17 +22,6 @@ namespace ENGINE_ISA {
 
 namespace {
 
-inline int lanes_left(int64_t left) {
-    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
-}
-inline vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
-inline void store_some(float* p, vf v, int n) {
-    if (n == VL)
-        store(p, v);
-    else
-        store_n(p, v, n);
-}
-
 inline vf sign_of(vf v) {
     return select(gt(v, zero()), set1(1.0f), select(lt(v, zero()), set1(-1.0f), zero()));
 }

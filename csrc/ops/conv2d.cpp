@@ -28,17 +28,16 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
     c.pad_right = padding[3];
     c.dilation_h = dilation[0], c.dilation_w = dilation[1];
     c.groups = groups;
-    constexpr int64_t kLimit = int64_t{1} << 40;
-    for (int64_t s : stride)
-        ENGINE_CHECK(s >= 1 && s < kLimit, Kind::value, "[", op, "] expected stride >= 1, got ",
-                     to_string(stride));
-    for (int64_t p : padding)
-        ENGINE_CHECK(p >= 0 && p < kLimit, Kind::value, "[", op,
-                     "] expected padding >= 0, got (top, bottom, left, right) ",
-                     to_string(padding));
-    for (int64_t d : dilation)
-        ENGINE_CHECK(d >= 1 && d < kLimit, Kind::value, "[", op, "] expected dilation >= 1, got ",
-                     to_string(dilation));
+    // The limit keeps every product below in 64 bits.
+    constexpr int64_t kLimit = (int64_t{1} << 31) - 1;
+    const auto check_range = [&](const char* what, const Dims& values, int64_t low) {
+        for (int64_t value : values)
+            ENGINE_CHECK(value >= low && value <= kLimit, Kind::value, "[", op, "] expected ", what,
+                         " between ", low, " and ", kLimit, ", got ", to_string(values));
+    };
+    check_range("stride (h, w)", stride, 1);
+    check_range("padding (top, bottom, left, right)", padding, 0);
+    check_range("dilation (h, w)", dilation, 1);
     ENGINE_CHECK(groups >= 1, Kind::value, "[", op, "] expected groups >= 1, got ", groups);
     ENGINE_CHECK(c.kh >= 1 && c.kw >= 1 && c.oc >= 1, Kind::value, "[", op,
                  "] expected a weight without empty axes, got ", to_string(w));
@@ -186,6 +185,44 @@ void forward_depthwise(const Conv& c, const Array& x, const Array& w, const floa
                  });
 }
 
+// How many neighbouring output pixels one row of the product covers: the number that wastes the
+// fewest multiplications on empty lanes and on the zeros of the widened filter.
+int64_t merged_pixels(const Conv& c) {
+    int64_t best = 1;
+    double best_use = 0;
+    const int64_t lanes = kernels().lanes;
+    for (int64_t m = 1; m <= 4; ++m) {
+        if (c.ow % m || (m > 1 && c.oc >= lanes)) continue;
+        const int64_t vectors = (m * c.oc + lanes - 1) / lanes;
+        const double use = static_cast<double>(m * c.kw * c.oc) /
+                           static_cast<double>(((m - 1) * c.stride_w + c.kw) * vectors * lanes);
+        if (use > 1.1 * best_use) best = m, best_use = use;
+    }
+    return best;
+}
+
+// Filters of `merged` pixels side by side: row (kh, r, i), column (j, oc) holds w[oc][i][kh][r - j
+// * stride].
+std::shared_ptr<Workspace> pack_merged(const Conv& c, const Array& w, const Panels& panels,
+                                       int64_t merged) {
+    const uint64_t key = 0x3E ^ static_cast<uint64_t>(w.offset()) << 24 ^
+                         static_cast<uint64_t>(merged * 4096 + c.stride_w * 64 + panels.lanes) << 8;
+    return w.storage()->pack(key, [&] {
+        const int64_t reach = (merged - 1) * c.stride_w + c.kw, width = merged * c.oc;
+        Workspace wide(static_cast<size_t>(c.kh * reach * c.ic * width) * sizeof(float));
+        std::fill_n(wide.f32(), c.kh * reach * c.ic * width, 0.0f);
+        for (int64_t oc = 0; oc < c.oc; ++oc)
+            for (int64_t kh = 0; kh < c.kh; ++kh)
+                for (int64_t kw = 0; kw < c.kw; ++kw)
+                    for (int64_t i = 0; i < c.ic; ++i)
+                        for (int64_t j = 0; j < merged; ++j)
+                            wide.f32()[((kh * reach + kw + j * c.stride_w) * c.ic + i) * width +
+                                       j * c.oc + oc] =
+                                w.f32()[((oc * c.kh + kh) * c.kw + kw) * c.ic + i];
+        return pack_panels(panels, wide.f32(), width, 1);
+    });
+}
+
 // Implicit matrix product: the kernel reads pixels where they lie. Only with padding is a strip of
 // input rows copied, with its zeros, into the thread's scratch.
 void forward_direct(const Conv& c, const Array& x, const Array& w, const float* bias,
@@ -215,17 +252,28 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
     const int64_t width = strip ? c.iw + c.pad_left + c.pad_right : c.iw;
     const int64_t reach_h = (c.kh - 1) * c.dilation_h + 1;
 
-    const Panels panels(depth, ocg);
+    // Few output channels leave lanes empty: then a vector takes those of `merged` neighbouring
+    // pixels.
+    const int64_t merged = whole_rows && yp == c.oc ? merged_pixels(c) : 1;
+    const int64_t tap_depth = whole_rows ? ((merged - 1) * c.stride_w + c.kw) * icg : icg;
+    const Panels panels(merged > 1 ? c.kh * tap_depth : depth, merged * ocg);
     std::vector<std::shared_ptr<Workspace>> packed;
-    for (int64_t g = 0; g < c.groups; ++g)
-        packed.push_back(pack_weight(w.view({ocg * depth}, {1}, w.offset() + g * ocg * depth),
-                                     panels, 1, depth, 4));
+    Workspace merged_bias(static_cast<size_t>(merged * c.oc) * sizeof(float));
+    if (merged > 1) {
+        packed.push_back(pack_merged(c, w, panels, merged));
+        for (int64_t j = 0; j < merged && bias; ++j)
+            std::copy_n(bias, c.oc, merged_bias.f32() + j * c.oc);
+        if (bias) bias = merged_bias.f32();
+    } else {
+        for (int64_t g = 0; g < c.groups; ++g)
+            packed.push_back(pack_weight(w.view({ocg * depth}, {1}, w.offset() + g * ocg * depth),
+                                         panels, 1, depth, 4));
+    }
 
     std::vector<int64_t> taps;
     for (int64_t kh = 0; kh < c.kh; ++kh)
         for (int64_t kw = 0; kw < (whole_rows ? 1 : c.kw); ++kw)
             taps.push_back((kh * c.dilation_h * width + kw * c.dilation_w) * pixel);
-    const int64_t tap_depth = whole_rows ? c.kw * icg : icg;
 
     // Blocks of output rows: the strip stays within the second-level cache, and there are at least
     // eight items, by splitting the panels too when the image is small.
@@ -261,13 +309,13 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
                     src = own;
                 }
                 GemmArgs g{};
-                g.a_row = c.stride_w * pixel;
+                g.a_row = merged * c.stride_w * pixel;
                 g.a_depth = 1;
                 g.taps = taps.data();
                 g.tap_count = static_cast<int64_t>(taps.size());
                 g.depth = tap_depth;
-                g.c_row = yp;
-                g.rows = c.ow;
+                g.c_row = merged * yp;
+                g.rows = c.ow / merged;
                 for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares;
                      ++q) {
                     const int64_t group = q / panels.count(), p = q % panels.count();

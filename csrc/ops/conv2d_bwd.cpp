@@ -531,6 +531,93 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
     });
 }
 
+std::string declines_sliding(const Conv& c) {
+    if (c.groups != 1) return "grouped";
+    if (c.oc >= kernels().lanes) return "output channels fill a vector";
+    if (c.kw == 1) return "kernel one column wide";
+    if (c.stride_w != 1 || c.dilation_w != 1) return "strided or dilated columns";
+    if (c.kw * c.oc > 4 * kernels().lanes) return "kernel row wider than four vectors";
+    if (c.ic > 4) return "more than four input channels";
+    return "";
+}
+
+// With few output channels, vectors run over (kw, oc) instead: an input pixel meets the window of
+// dy pixels around it, which lie side by side. The windows of one row overlap, so the panel is dy
+// itself between zeros; rows of the product are the kernel's rows.
+void weight_sliding(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
+    const int64_t gp = pixel_stride(dy), xp = pixel_stride(x), lanes = kernels().lanes;
+    const int64_t width = c.ow + c.kw - 1,
+                  columns = c.kw * c.oc;  // width: input pixels a row of dy meets
+    const int64_t vectors = (columns + lanes - 1) / lanes, padded = vectors * lanes;
+    const int64_t reach_h = (c.kh - 1) * c.dilation_h + 1;
+    const int64_t partial_floats = c.ic * c.kh * padded + c.oc;
+    const int64_t parts = reduction_parts(c, partial_floats), rows = c.n * c.oh;
+    const int64_t block = std::max<int64_t>(
+        1, std::min(c.oh, (int64_t{32} << 10) / (width * (c.ic * c.stride_h + c.oc))));
+    const int64_t strip_floats = ((block - 1) * c.stride_h + reach_h) * width * c.ic;
+    const int64_t panel_floats = (block * width + c.kw - 1) * c.oc + padded;
+    const int64_t own_floats = strip_floats + panel_floats;
+    Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
+    Workspace partial(static_cast<size_t>(parts * partial_floats) * sizeof(float));
+    std::fill_n(partial.f32(), parts * partial_floats, 0.0f);
+    std::vector<int64_t> taps;
+    for (int64_t r = 0; r < block; ++r) taps.push_back(r * c.stride_h * width * c.ic);
+    parallel_for(parts, [&](int64_t begin, int64_t end, int thread) {
+        float* strip = scratch.f32() + thread * own_floats;
+        float* panel = strip + strip_floats;
+        for (int64_t part = begin; part < end; ++part) {
+            float* sums = partial.f32() + part * partial_floats;
+            std::fill_n(panel, panel_floats, 0.0f);
+            int64_t row = rows * part / parts;
+            const int64_t end_row = rows * (part + 1) / parts;
+            while (row < end_row) {
+                const int64_t n = row / c.oh, oh = row % c.oh;
+                const int64_t count = std::min({block, c.oh - oh, end_row - row});
+                copy_strip(x.f32() + n * c.ih * c.iw * xp, xp, c.ic, c.ih, c.iw,
+                           oh * c.stride_h - c.pad_top, (count - 1) * c.stride_h + reach_h,
+                           -c.pad_left, width, strip);
+                const float* grad = dy.f32() + row * c.ow * gp;
+                for (int64_t r = 0; r < count; ++r)
+                    copy_strip(grad + r * c.ow * gp, gp, c.oc, 1, c.ow, 0, 1, 0, c.ow,
+                               panel + (r * width + c.kw - 1) * c.oc);
+                if (dbias)
+                    kernels().column_sum(
+                        {grad, gp, count * c.ow, c.oc, sums + c.ic * c.kh * padded});
+                GemmArgs g{};
+                g.a_row = c.dilation_h * width * c.ic;
+                g.a_depth = c.ic;
+                g.taps = taps.data();
+                g.tap_count = count;
+                g.depth = width;
+                g.b = panel;
+                g.b_row = c.oc;
+                g.c_row = padded;
+                g.rows = c.kh;
+                g.columns = padded;
+                g.vectors = static_cast<int32_t>(vectors);
+                g.accumulate = true;
+                for (int64_t i = 0; i < c.ic; ++i) {
+                    g.a = strip + i;
+                    g.c = sums + i * c.kh * padded;
+                    kernels().gemm(g);
+                }
+                row += count;
+            }
+        }
+    });
+    for (int64_t part = 1; part < parts; ++part)
+        for (int64_t i = 0; i < partial_floats; ++i)
+            partial.f32()[i] += partial.f32()[part * partial_floats + i];
+    // The window's first pixel belongs to the kernel's last column.
+    for (int64_t oc = 0; oc < c.oc; ++oc)
+        for (int64_t kh = 0; kh < c.kh; ++kh)
+            for (int64_t kw = 0; kw < c.kw; ++kw)
+                for (int64_t i = 0; i < c.ic; ++i)
+                    dw.f32()[((oc * c.kh + kh) * c.kw + kw) * c.ic + i] =
+                        partial.f32()[(i * c.kh + kh) * padded + (c.kw - 1 - kw) * c.oc + oc];
+    if (dbias) std::copy_n(partial.f32() + c.ic * c.kh * padded, c.oc, dbias);
+}
+
 void check_gradient(const char* op, const Conv& c, const Array& dy) {
     expect_f32(op, "gradient", dy);
     ENGINE_CHECK((dy.shape() == Dims{c.n, c.oc, c.oh, c.ow}), Kind::value, "[", op,
@@ -553,6 +640,7 @@ const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithm
 const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms() {
     static const std::vector<ConvAlgorithm<ConvBackwardWeight>> list = {
         {"depthwise", declines_depthwise, weight_depthwise},
+        {"sliding", declines_sliding, weight_sliding},
         {"direct", declines_nothing, weight_direct},
         {"reference", declines_nothing, weight_reference},
     };

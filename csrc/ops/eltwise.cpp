@@ -439,10 +439,9 @@ void binary_into(BinaryOp op, DType type, const Operand& a, const Operand& b, co
     if (type == f32)
         float_binary(op, pa, a.value, pb, b.value, dst);
     else if (type == b8)
-        scalar_binary<uint8_t>(op, pa, a.value != 0, pb, b.value != 0, dst);
+        scalar_binary<uint8_t>(op, pa, a.whole != 0, pb, b.whole != 0, dst);
     else
-        scalar_binary<int64_t>(op, pa, static_cast<int64_t>(a.value), pb,
-                               static_cast<int64_t>(b.value), dst);
+        scalar_binary<int64_t>(op, pa, a.whole, pb, b.whole, dst);
 }
 
 void check_types(BinaryOp op, DType type) {
@@ -517,7 +516,7 @@ Array where(const Array& condition, const Operand& a, const Operand& b) {
         const StridedLoop<4> loop(shape, operands);
         const auto select_rows = [&](auto zero_value) {
             using T = decltype(zero_value);
-            const T a_value = static_cast<T>(a.value), b_value = static_cast<T>(b.value);
+            const T a_value = static_cast<T>(a.whole), b_value = static_cast<T>(b.whole);
             const T* sa = pa ? pa->ptr<T>() : &a_value;
             const T* sb = pb ? pb->ptr<T>() : &b_value;
             const auto* sc = pc->ptr<uint8_t>();

@@ -27,6 +27,7 @@ struct Operand {
     const Array* array = nullptr;
     double value = 0.0;
     DType type = DType::f32;  // of a number: f32, i64 or b8
+    int64_t whole = 0;        // a number of type i64 or b8, exactly
 };
 
 Array unary(UnaryOp op, const Array& x, double p0, double p1);

@@ -51,3 +51,22 @@
 #else
 #error "simd.h: compile with -DENGINE_ISA_IS_<name>=1 beside -DENGINE_ISA=<name>"
 #endif
+
+namespace engine {
+namespace ENGINE_ISA {
+
+// The end of a run: how many of a vector's lanes are left, and loads and stores that take the plain
+// instruction when all of them are.
+ENGINE_INLINE int lanes_left(int64_t left) {
+    return left < VL ? static_cast<int>(left) : static_cast<int>(VL);
+}
+ENGINE_INLINE vf load_some(const float* p, int n) { return n == VL ? load(p) : load_n(p, n); }
+ENGINE_INLINE void store_some(float* p, vf v, int n) {
+    if (n == VL)
+        store(p, v);
+    else
+        store_n(p, v, n);
+}
+
+}  // namespace ENGINE_ISA
+}  // namespace engine

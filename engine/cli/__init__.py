@@ -1,4 +1,4 @@
-"""The command `engine`: train, evaluate, predict, info.
+"""The command `engine`: train, evaluate, predict, models, weights, summary, convert, info.
 
 Each command is one module of this package with `HELP`, `add_arguments(parser)` and `run(arguments) -> exit code`; the
 modules import what they work with inside `run`, so that help and usage errors come at once.
@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("train", "evaluate", "predict", "info")
+COMMANDS = ("train", "evaluate", "predict", "models", "weights", "summary", "convert", "info")
 
 
 def make_parser() -> argparse.ArgumentParser:

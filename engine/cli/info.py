@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         "system": platform.platform(),
     }
     facts.update({f"build: {key}": value for key, value in backend.build_info().items()})
-    extras = {"pillow": "PIL", "tqdm": "tqdm", "matplotlib": "matplotlib"}
+    extras = {"pillow": "PIL", "tqdm": "tqdm", "matplotlib": "matplotlib", "h5py": "h5py"}
     present = [name for name, module in extras.items() if importlib.util.find_spec(module)]
     facts["extras present"] = ", ".join(present) or "none"
     width = max(map(len, facts))

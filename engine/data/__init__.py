@@ -7,7 +7,7 @@ from .loader import DataLoader
 from .random import SampleRandom
 from .sampler import RandomSampler, Sampler, SequentialSampler
 from .split import random_split, stratified_split
-from .transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor, Transform
+from .transforms import Compose, ImageClassification, Normalize, RandomCrop, RandomHorizontalFlip, ToTensor, Transform
 
 __all__ = [
     "ArrayDataset",
@@ -15,6 +15,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "ImageClassification",
     "ImageError",
     "Normalize",
     "Preprocessing",

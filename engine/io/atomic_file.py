@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-__all__ = ["open_atomic"]
+__all__ = ["flush_folder", "open_atomic"]
 
 
 @contextlib.contextmanager
@@ -60,7 +60,7 @@ def open_atomic(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno is not None and error.filename in (None, temporary):
             raise _named(error, path) from error
         raise
-    _flush_folder(folder)
+    flush_folder(folder)
 
 
 def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
@@ -68,8 +68,12 @@ def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
     return OSError(error.errno, error.strerror, os.fspath(path))
 
 
-def _flush_folder(folder: str) -> None:
-    """Make the rename itself durable, where the system lets a folder be flushed."""
+def flush_folder(folder: str) -> None:
+    """Make a rename itself durable, where the system lets a folder be flushed.
+
+    Args:
+        folder: where the renamed file is.
+    """
     if os.name == "nt":
         return
     with contextlib.suppress(OSError):

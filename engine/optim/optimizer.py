@@ -60,6 +60,14 @@ class Optimizer:
         ValueError: there are no parameters, or one appears twice.
         TypeError: something is not a tensor.
 
+    Example:
+        >>> import engine
+        >>> layer = engine.nn.Linear(4, 2)
+        >>> groups = [{"params": [layer.weight], "weight_decay": 1e-4}, {"params": [layer.bias]}]
+        >>> optimizer = engine.optim.SGD(groups, lr=0.1)
+        >>> isinstance(optimizer, engine.optim.Optimizer), [g["weight_decay"] for g in optimizer.param_groups]
+        (True, [0.0001, 0.0])
+
     Follows torch.optim.Optimizer.
     """
 
