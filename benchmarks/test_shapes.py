@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import pytest
 import shapes
+
+import engine
+from engine import backend as B
 
 # Multiply-adds in units of 10^9, as torchvision publishes them with its weights, and weights without biases and norms.
 PUBLISHED = {
@@ -24,6 +30,31 @@ def test_multiply_adds_and_weights(network: str) -> None:
     multiply_adds, weights = PUBLISHED[network]
     assert sum(layer.flops() for layer in layers) / 2e9 == pytest.approx(multiply_adds, rel=2e-3)
     assert sum(layer.weights for layer in layers) == weights
+
+
+@pytest.mark.parametrize("network", shapes.networks())
+def test_layers_are_those_of_the_model(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the model asks of the backend in one forward pass, against the lines of the file."""
+    seen: Counter[str] = Counter()
+    conv2d, linear = B.conv2d, B.linear
+
+    def recorded_conv2d(x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+        (oc, ic, *kernel), (top, bottom, left, right) = w.shape, padding
+        assert (top, left) == (bottom, right)
+        pairs = (tuple(kernel), tuple(stride), (top, left), tuple(dilation))
+        seen[shapes.Layer("", "conv", ic * groups, oc, *x.shape[2:], *pairs, groups).shape_key] += 1
+        return conv2d(x, w, b, stride, padding, dilation, groups)
+
+    def recorded_linear(x: Any, w: Any, b: Any) -> Any:
+        seen[shapes.Layer("", "linear", w.shape[1], w.shape[0]).shape_key] += 1
+        return linear(x, w, b)
+
+    monkeypatch.setattr(B, "conv2d", recorded_conv2d)
+    monkeypatch.setattr(B, "linear", recorded_linear)
+    layers = shapes.load(network)
+    with engine.no_grad():
+        engine.models.get_model(network).eval()(engine.zeros(1, layers[0].ic, layers[0].h, layers[0].w))
+    assert seen == Counter(layer.shape_key for layer in layers if layer.has_weight)
 
 
 @pytest.mark.parametrize("network", shapes.networks())

@@ -21,6 +21,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import engine  # noqa: E402
 from engine import backend as B  # noqa: E402
 
+# Child processes import the very engine under test, be it installed, editable or built in place.
+os.environ["PYTHONPATH"] = str(Path(engine.__file__).resolve().parents[1])
+
 settings.register_profile(
     "suite",
     max_examples=40,
@@ -31,6 +34,15 @@ settings.register_profile(
 # pytest --hypothesis-profile=explore tests/test_properties.py: new examples in every run, and many.
 settings.register_profile("explore", settings.get_profile("suite"), max_examples=1500, derandomize=False)
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _away_from_the_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An unbuilt source tree in the working directory would be imported by child processes first."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("working_directory"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture(autouse=True)

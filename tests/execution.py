@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import op_cases
+import oracle
 from op_cases import Case, Reference
 
 import engine
@@ -67,9 +68,34 @@ def forward_backward(case: Case, dy: np.ndarray, inputs: list[Any]) -> dict[str,
     return results
 
 
-def check(results: dict[str, np.ndarray], ref: Reference, where: str) -> None:
+def opinions(case: Case) -> dict[str, dict[str, str]]:
+    """For each result that a convolution algorithm computes: every algorithm and why it declines ("" if it accepts)."""
+    if case.op not in ("conv2d", "conv_transpose2d"):
+        return {}
+    args, (x, w) = case.args, case.inputs[:2]
+    assert x is not None and w is not None
+    stride, dilation = oracle.pair(args.get("stride", 1)), oracle.pair(args.get("dilation", 1))
+    rows, cols = oracle.border(args.get("padding", 0), w.shape[2:], dilation)
+    results = {"forward": "y", "backward_data": "gradient of input 0", "backward_weight": "gradient of input 1"}
+    x_shape = x.shape
+    if case.op == "conv_transpose2d":  # forward and the gradient of the input change places
+        results["forward"], results["backward_data"] = results["backward_data"], results["forward"]
+        x_shape = case.reference().y.shape
+    geometry = (x_shape, w.shape, stride, (*rows, *cols), dilation, args.get("groups", 1))
+    return {result: dict(B.conv2d_algorithms(*geometry, direction)) for direction, result in results.items()}
+
+
+def taken(case: Case, forced: str = "") -> dict[str, str]:
+    """Result -> algorithm: the forced one where it exists, else the first that accepts."""
+    return {
+        result: forced if forced in reasons else next(name for name, reason in reasons.items() if not reason)
+        for result, reasons in opinions(case).items()
+    }
+
+
+def check(results: dict[str, np.ndarray], ref: Reference, where: str, algorithm: str = "") -> None:
     """Every result of the reference is there, has its shape and lies within its tolerance."""
-    for name, want, tolerance in ref.named():
+    for name, want, tolerance in ref.named(taken(ref.case, algorithm)):
         assert name in results or not want.size or not np.any(want), f"{name} is missing {where}"
         if name not in results:
             continue

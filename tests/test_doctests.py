@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
 import warnings
 from pathlib import Path
 
@@ -12,13 +11,11 @@ import pytest
 
 import engine
 
+PACKAGE = Path(engine.__file__).parent
 MODULES = sorted(
-    {"engine"}
-    | {
-        info.name
-        for info in pkgutil.walk_packages(engine.__path__, "engine.")
-        if not info.name.startswith("engine.cuda") and info.name.rpartition(".")[2] not in ("__main__", "_C")
-    }
+    ".".join(("engine", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path.name != "__main__.py" and "cuda" not in path.parts
 )
 
 

@@ -275,7 +275,8 @@ def test_redirects_on_this_machine_are_followed(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["http://example.org/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "data:,x", "http://127.0.0.1.example/"]
+    "target",
+    ["http://example.org/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "data:,x", "http://127.0.0.1.example/"],
 )
 def test_redirects_to_what_is_not_trusted(server: Server, cache: Path, target: str) -> None:
     server.redirects = {"/a": target}
@@ -353,7 +354,7 @@ def test_a_full_disk_is_noticed_before_writing(server: Server, cache: Path, monk
     url, sha256 = server.add("model", CONTENT)
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(HubError, match=r"model-\w+\.pth: no space to store it: 3000000 more bytes are needed, 1000 are"):
+    with pytest.raises(HubError, match=r"model-\w+\.pth: no space to store it: 3000000 more bytes are needed"):
         hub.download(url, sha256)
     assert files(cache) == []
 

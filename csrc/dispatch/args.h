@@ -14,3 +14,4 @@
 #include "dispatch/args_resize.h"
 #include "dispatch/args_softmax.h"
 #include "dispatch/args_update.h"
+#include "dispatch/args_winograd.h"

@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "ops/gemm.h"
+#include "ops/winograd.h"
 
 namespace engine {
 
@@ -353,6 +354,7 @@ std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w) {
 const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
     static const std::vector<ConvAlgorithm<ConvForward>> list = {
         {"depthwise", declines_depthwise, forward_depthwise},
+        {"winograd", declines_winograd, forward_winograd},
         {"direct", declines_nothing, forward_direct},
         {"reference", declines_nothing, forward_reference},
     };

@@ -6,6 +6,7 @@
 #include "core/status.h"
 #include "ops/conv2d.h"
 #include "ops/gemm.h"
+#include "ops/winograd.h"
 
 namespace engine {
 
@@ -631,6 +632,7 @@ const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithm
     static const std::vector<ConvAlgorithm<ConvBackwardData>> list = {
         {"depthwise", declines_depthwise, data_depthwise},
         {"columns", declines_columns, data_columns},
+        {"winograd", declines_winograd, data_winograd},
         {"direct", declines_nothing, data_direct},
         {"reference", declines_nothing, data_reference},
     };
@@ -641,6 +643,7 @@ const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algor
     static const std::vector<ConvAlgorithm<ConvBackwardWeight>> list = {
         {"depthwise", declines_depthwise, weight_depthwise},
         {"sliding", declines_sliding, weight_sliding},
+        {"winograd", declines_winograd, weight_winograd},
         {"direct", declines_nothing, weight_direct},
         {"reference", declines_nothing, weight_reference},
     };

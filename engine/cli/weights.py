@@ -14,36 +14,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints one paragraph per file."""
-    from engine import models
     from engine.io import hub
+    from engine.models import _weights
 
-    enum: type[models.WeightsEnum]
     if "." in arguments.name or arguments.name.endswith("_Weights"):
-        chosen = models.get_weight(arguments.name if "." in arguments.name else f"{arguments.name}.DEFAULT")
+        chosen = _weights.get_weight(arguments.name if "." in arguments.name else f"{arguments.name}.DEFAULT")
         enum = type(chosen)
         members = [chosen] if "." in arguments.name else list(enum)
     else:
-        enum = models.get_model_weights(arguments.name)
+        enum = _weights.get_model_weights(arguments.name)
         members = list(enum)
     default = enum["DEFAULT"]
     for number, member in enumerate(members):
         entry, meta, preset = member.value, member.meta, member.transforms()
         accuracy = meta["_metrics"]["ImageNet-1K"]
-        classes = f"{len(meta['categories'])} classes: {', '.join(meta['categories'][:3])}, ..."
+        classes = meta["categories"]
         here = hub.find(entry.file, entry.sha256)
         facts = {
             "file": entry.url,
             "sha256": f"{entry.sha256}...",
-            "size": f"{meta['_file_size']:.1f} MiB, {meta['num_params']:,} parameters, {meta['_ops']:g} GFLOPs",
+            "size": f"{meta['_file_size']:.1f} MiB, {meta['num_params']:,} parameters",
+            "work": f"{meta['_ops']:g} G multiply-adds per image",
             "accuracy": f"{accuracy['acc@1']:.3f} % top-1, {accuracy['acc@5']:.3f} % top-5 on ImageNet-1K",
-            "output": classes,
+            "output": f"{len(classes)} classes: {', '.join(classes[:3])}, ..." if classes else "",
             "input": f"shorter side to {preset.resize_size} ({preset.interpolation}), centre {preset.crop_size} x "
             f"{preset.crop_size}, mean {preset.mean}, std {preset.std}; at least {meta['min_size'][0]} pixels",
             "recipe": meta["recipe"],
             "licence": meta["license"] + (" (NOT for commercial use)" if entry.non_commercial else ""),
             "on disk": str(here) if here else "no: downloaded at first use",
         }
-        if meta["categories"] is None:
+        if classes is None:
             facts["accuracy"] = facts["output"] = "none: only the features were trained"
         print(("\n" if number else "") + f"{member}{' (the default)' if member is default else ''}")
         for name, fact in facts.items():

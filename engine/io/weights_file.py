@@ -50,8 +50,8 @@ def read_weights(path: str | os.PathLike[str], *, upcast: bool = True) -> Ordere
 
     Example:
         >>> write_weights({"fc.bias": np.zeros(2, np.float32)}, "model.pth")
-        >>> read_weights("model.pth")
-        OrderedDict({'fc.bias': array([0., 0.], dtype=float32)})
+        >>> dict(read_weights("model.pth"))
+        {'fc.bias': array([0., 0.], dtype=float32)}
     """
     name = os.fspath(path)
     with open(name, "rb") as stream:
@@ -201,7 +201,8 @@ def load_into(model: Module, state: dict[str, Any], strict: bool = True) -> Inco
         result = model.load_state_dict(state, strict)  # it has the words for what is wrong
         given.clear()
         return result
-    given.clear()
+    if state is not given:
+        given.clear()
     for name in list(state):
         _copy(targets[name].data, state.pop(name))
     return none._replace(missing_keys=missing)

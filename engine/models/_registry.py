@@ -175,7 +175,9 @@ def build(name: str, factory: Callable[..., M], weights: Any, progress: bool, **
     if weights is None:
         with init.deferred() as waiting:  # layers draw, then the model draws again: only the last counts
             model = factory(**kwargs)
-        XX model
+        for _, fill in waiting.values():
+            fill()
+        return model
     from engine.models import _weights
 
     state = _weights.fetch(_weights.resolve(name, weights), progress)
@@ -241,12 +243,13 @@ def load_weights(
 
     left_out: list[str] = []
     for head in model.head_names:
-        names = [f"{head}.{part}" for part in ("weight", "bias") if f"{head}.{part}" in own or f"{head}.{part}" in state]
-        if any(n not in own or n in state and tuple(state[n].shape) != own[n].shape for n in names):
-            if _differ_in_classes(names, state, own):
-                left_out += [n for n in names if n in own]
-                for n in names:
-                    state.pop(n, None)
+        names = [f"{head}.{part}" for part in ("weight", "bias")]
+        names = [n for n in names if n in own or n in state]
+        differs = any(n not in own or n in state and tuple(state[n].shape) != own[n].shape for n in names)
+        if differs and _differ_in_classes(names, state, own):
+            left_out += [n for n in names if n in own]
+            for n in names:
+                state.pop(n, None)
     for part in model.auxiliary_names:
         inside = [n for n in own if n.startswith(f"{part}.")]
         if not inside:

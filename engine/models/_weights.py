@@ -188,7 +188,7 @@ def _enum(model: str) -> type[WeightsEnum]:
     entries = {line["member"]: _entry(row, line) for line in row["weights"]}
     entries["DEFAULT"] = entries[row["default"]]
     # mypy takes the functional form for a call of a class without members.
-    return WeightsEnum(row["enum"], list(entries.items()), module=__name__)  # type: ignore[call-arg, arg-type, return-value]
+    return WeightsEnum(row["enum"], list(entries.items()), module=__name__)  # type: ignore[call-arg, return-value]
 
 
 def _entry(row: dict[str, Any], line: dict[str, Any]) -> Weights:
@@ -280,16 +280,13 @@ def _advice(name: str, known: list[str]) -> str:
     return f": did you mean {' or '.join(close)}?" if close else ""
 
 
-def resolve(name: str, weights: Any) -> Weights | None:
+def resolve(name: str, weights: Any) -> Weights:
     """Finds out which weights of a model somebody means.
 
     Args:
         name: name of the model.
         weights: a member of the model's enum class; its name, with or without the class; "DEFAULT"; the path of a
-            file with weights; or None.
-
-    Returns:
-        The entry, or None for None.
+            file with weights.
 
     Raises:
         TypeError: a member of another model's class, or something else altogether.
@@ -300,8 +297,6 @@ def resolve(name: str, weights: Any) -> Weights | None:
         >>> resolve("resnet50", "DEFAULT")
         Weights('ResNet50_Weights.IMAGENET1K_V2', 'https://download.pytorch.org/models/resnet50-11ad3fa6.pth')
     """
-    if weights is None:
-        return None
     enum = _enum(name) if name in table() else None
     if isinstance(weights, WeightsEnum):
         return _of(name, enum, weights)
@@ -309,8 +304,8 @@ def resolve(name: str, weights: Any) -> Weights | None:
         return weights
     if not isinstance(weights, str | os.PathLike):
         raise TypeError(
-            f"[{name}] expected weights to be a member of {enum.__name__ if enum else 'WeightsEnum'}, its name, the "
-            f"path of a file or None, got {_kind(weights)}"
+            f"[{name}] expected weights to be a member of {enum.__name__ if enum else 'WeightsEnum'}, its name or the "
+            f"path of a file, got {_kind(weights)}"
         )
     if isinstance(weights, str):
         if enum is not None and weights in enum.__members__:

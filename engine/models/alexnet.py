@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from engine import nn
@@ -67,7 +68,7 @@ class AlexNet(Model):
 
     def group_names(self) -> list[list[str]]:
         cuts = (0, 3, 6, 13)
-        body = [children_of("features", a, b) for a, b in zip(cuts, cuts[1:])]
+        body = [children_of("features", a, b) for a, b in pairwise(cuts)]
         return [*body, children_of("classifier", 0, 6), ["classifier.6"]]
 
 

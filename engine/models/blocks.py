@@ -7,16 +7,20 @@ from typing import Any
 
 from engine import functional as F
 from engine import init, nn
-from engine.tensor import Tensor
+from engine.tensor import Tensor, tensor
 
 __all__ = [
+    "BasicConv2d",
     "ConvNormActivation",
     "LayerNorm2d",
     "SqueezeExcitation",
     "from_tokens",
+    "imagenet_to_inception",
     "init_conv_fan_out",
+    "init_linear_normal",
     "make_divisible",
     "to_tokens",
+    "zero_bias",
 ]
 
 Factory = Callable[..., nn.Module]
@@ -202,3 +206,57 @@ def zero_bias(module: Any) -> None:
     """Sets the bias of a layer to zero, if it has one."""
     if module.bias is not None:
         init.zeros_(module.bias)
+
+
+class BasicConv2d(nn.Module):
+    """The convolution of the Inception family: without bias, then a batch norm, then ReLU; attributes conv and bn.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: height and width of the kernel.
+        stride: step of the kernel, in pixels.
+        padding: pixels added on each side, (height, width).
+
+    Shape:
+        Input (N, in_channels, H, W), output (N, out_channels, OH, OW) as of Conv2d.
+
+    Example:
+        >>> import engine
+        >>> BasicConv2d(3, 8, 3)(engine.zeros(1, 3, 6, 6)).shape
+        (1, 8, 4, 4)
+
+    Follows torchvision.models.inception.BasicConv2d; Szegedy et al., https://arxiv.org/abs/1512.00567.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)))
+
+
+def imagenet_to_inception(x: Tensor) -> Tensor:
+    """Images normalised by ImageNet's means and deviations as images normalised to [-1, 1].
+
+    Args:
+        x: images (N, 3, H, W).
+
+    Example:
+        >>> import engine
+        >>> black = (engine.zeros(3) - engine.tensor([0.485, 0.456, 0.406])) / engine.tensor([0.229, 0.224, 0.225])
+        >>> imagenet_to_inception(black.reshape(1, 3, 1, 1)).flatten()
+        tensor([-1., -1., -1.])
+    """
+    scale = tensor([0.229 / 0.5, 0.224 / 0.5, 0.225 / 0.5]).reshape(1, 3, 1, 1)
+    shift = tensor([(0.485 - 0.5) / 0.5, (0.456 - 0.5) / 0.5, (0.406 - 0.5) / 0.5]).reshape(1, 3, 1, 1)
+    return x * scale + shift

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from engine import nn
-from engine.models._registry import register_model
+from engine.models._model import Model
+from engine.models._registry import build, register_model
 from engine.tensor import Tensor
 
 __all__ = ["LeNet5", "lenet5"]
 
 
-class LeNet5(nn.Module):
+class LeNet5(Model):
     """LeNet-5 with ReLU and max pooling, where 1998 had tanh and averages: 61,706 parameters for ten digits.
 
     Args:
@@ -32,8 +33,11 @@ class LeNet5(nn.Module):
     Follows LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
     """
 
+    head_names = ("classifier.4",)
+    image_size = 32
+
     def __init__(self, num_classes: int = 10, in_chans: int = 1) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         self.features = nn.Sequential(
             nn.Conv2d(in_chans, 6, kernel_size=5),
             nn.ReLU(),
@@ -50,20 +54,17 @@ class LeNet5(nn.Module):
             nn.Linear(84, num_classes),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).flatten(1))
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return self.classifier(x.flatten(1))
+
+    def group_names(self) -> list[list[str]]:
+        return [["features.0"], ["features.3"], ["classifier.0", "classifier.2"], ["classifier.4"]]
 
 
 @register_model()
-def lenet5(**kwargs: Any) -> LeNet5:
-    """Builds LeNet-5.
-
-    Args:
-        kwargs: arguments of LeNet5.
-
-    Example:
-        >>> import engine
-        >>> engine.models.lenet5(in_chans=3).features[0]
-        Conv2d(3, 6, kernel_size=(5, 5), stride=(1, 1))
-    """
-    return LeNet5(**kwargs)
+def lenet5(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> LeNet5:
+    """Builds LeNet-5 (61,706 parameters, 0.8 MFLOP at 32)."""
+    return build("lenet5", LeNet5, weights, progress, **kwargs)

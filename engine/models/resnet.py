@@ -197,8 +197,7 @@ class ResNet(Model):
         dilate = (False, False, False) if replace_stride_with_dilation is None else tuple(replace_stride_with_dilation)
         if len(dilate) != 3:
             raise ValueError(
-                "replace_stride_with_dilation should be None or a 3-element tuple, got "
-                f"{replace_stride_with_dilation}"
+                f"replace_stride_with_dilation should be None or a 3-element tuple, got {replace_stride_with_dilation}"
             )
         self.conv1 = nn.Conv2d(in_chans, 64, 7, 2, 3, bias=False)
         self.bn1 = norm(64)
@@ -294,13 +293,17 @@ def resnext50_32x4d(*, weights: Any = None, progress: bool = True, **kwargs: Any
 @register_model()
 def resnext101_32x8d(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
     """Builds ResNeXt-101 32x8d (88.8 M parameters, 32.8 GFLOP at 224)."""
-    return _resnet("resnext101_32x8d", Bottleneck, (3, 4, 23, 3), weights, progress, kwargs, groups=32, width_per_group=8)
+    return _resnet(
+        "resnext101_32x8d", Bottleneck, (3, 4, 23, 3), weights, progress, kwargs, groups=32, width_per_group=8
+    )
 
 
 @register_model()
 def resnext101_64x4d(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> ResNet:
     """Builds ResNeXt-101 64x4d (83.5 M parameters, 30.9 GFLOP at 224)."""
-    return _resnet("resnext101_64x4d", Bottleneck, (3, 4, 23, 3), weights, progress, kwargs, groups=64, width_per_group=4)
+    return _resnet(
+        "resnext101_64x4d", Bottleneck, (3, 4, 23, 3), weights, progress, kwargs, groups=64, width_per_group=4
+    )
 
 
 @register_model()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from engine import init, nn
@@ -85,9 +86,7 @@ class SqueezeNet(Model):
 
     head_names = ("classifier.1",)
 
-    def __init__(
-        self, version: str = "1_0", num_classes: int = 1000, dropout: float = 0.5, in_chans: int = 3
-    ) -> None:
+    def __init__(self, version: str = "1_0", num_classes: int = 1000, dropout: float = 0.5, in_chans: int = 3) -> None:
         super().__init__(num_classes)
         if version not in VERSIONS:
             raise ValueError(f"Unsupported SqueezeNet version {version}: 1_0 or 1_1 expected")
@@ -130,7 +129,7 @@ class SqueezeNet(Model):
     def group_names(self) -> list[list[str]]:
         pools = [i for i, module in enumerate(self.features) if isinstance(module, nn.MaxPool2d)]
         cuts = [0, *(i + 1 for i in pools), len(self.features)]
-        return [*(children_of("features", a, b) for a, b in zip(cuts, cuts[1:])), ["classifier"]]
+        return [*(children_of("features", a, b) for a, b in pairwise(cuts)), ["classifier"]]
 
 
 @register_model()

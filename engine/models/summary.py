@@ -96,14 +96,14 @@ class Summary:
             )
         widths = [max(len(line[i]) for line in table) for i in range(5)]
         lines = [
-            "  ".join(cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))).rstrip()
-            for line in table
+            "  ".join(cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in columns).rstrip()
+            for columns in (enumerate(zip(line, widths)) for line in table)
         ]
         rule = "-" * (sum(widths) + 8)
         total = self.rows[0]
         totals = [
             f"{self.model}, input {'x'.join(map(str, self.input_size))}",
-            f"parameters   {total.parameters:,} ({total.parameters * 4 / 2**20:,.1f} MiB), trainable {total.trainable:,}",
+            f"parameters   {total.parameters:,} ({total.parameters / 2**18:,.1f} MiB), trainable {total.trainable:,}",
             f"FLOPs        {total.flops / 1e9:,.3f} G (a multiply-add is two; convolutions and linear layers)",
             f"activations  {total.activations / 2**20:,.1f} MiB (all layers' outputs)",
         ]

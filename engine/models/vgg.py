@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from engine import nn
@@ -97,7 +98,7 @@ class VGG(Model):
         return self.classifier(self.avgpool(x).flatten(1))
 
     def group_names(self) -> list[list[str]]:
-        body = [children_of("features", a, b) for a, b in zip(self._cuts, self._cuts[1:])]
+        body = [children_of("features", a, b) for a, b in pairwise(self._cuts)]
         return [*body, children_of("classifier", 0, 6), ["classifier.6"]]
 
     def convert_state_dict(self, state_dict: Mapping[str, Any]) -> Mapping[str, Any]:

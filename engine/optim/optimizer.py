@@ -66,7 +66,7 @@ class Optimizer:
         >>> groups = [{"params": [layer.weight], "weight_decay": 1e-4}, {"params": [layer.bias]}]
         >>> optimizer = engine.optim.SGD(groups, lr=0.1)
         >>> isinstance(optimizer, engine.optim.Optimizer), [g["weight_decay"] for g in optimizer.param_groups]
-        (True, [0.0001, 0.0])
+        (True, [0.0001, 0])
 
     Follows torch.optim.Optimizer.
     """
