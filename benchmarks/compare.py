@@ -22,8 +22,8 @@ Row = dict[str, Any]
 
 def load(path: str) -> dict[str, Any]:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if content.get("benchmark") not in ("ops", "train"):
-        raise SystemExit(f"{path} is not a result of bench_ops or bench_train")
+    if content.get("benchmark") not in ("ops", "train", "load"):
+        raise SystemExit(f"{path} is not a result of bench_ops, bench_train or bench_load")
     return dict(content)
 
 
@@ -47,6 +47,8 @@ def rate(figures: Row) -> str:
         return f"{figures['images_per_s']:,.0f} images/s"
     if "gflops" in figures:
         return f"{figures['gflops']:.0f} GFLOP/s, {figures['peak_share']:.0%}"
+    if "peak_mib" in figures:
+        return f"{figures['peak_mib']:,.0f} MiB at most"
     return f"{figures['gbytes_per_s']:.1f} GB/s"
 
 

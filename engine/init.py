@@ -161,7 +161,9 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     if not tensor.numel():
         return tensor
     low, high = (math.erf((limit - mean) / (std * math.sqrt(2.0))) for limit in (a, b))
-    draws = _erfinv(B.uniform(tensor.data.shape, low, high, *next_key()))
+    # An end that is drawn itself, once in 2^24, would become an infinity and then, far out, the limit.
+    draws = B.unary("clamp", B.uniform(tensor.data.shape, low, high, *next_key()), -1 + 2**-24, 1 - 2**-24)
+    draws = _erfinv(draws)
     values = B.binary("add", B.binary("mul", draws, std * math.sqrt(2.0)), float(mean))
     B.copy_(tensor.data, B.unary("clamp", values, float(a), float(b)))
     return tensor

@@ -145,7 +145,7 @@ class Reference:
     def named(self, algorithms: Mapping[str, str] | None = None) -> Iterator[tuple[str, np.ndarray, Any]]:
         """(name, reference, absolute tolerance) of every result: y, the further results, the gradients.
 
-        ``algorithms`` says which results were computed by an algorithm with a bound of its own, see ALGORITHM_BOUNDS."""
+        ``algorithms`` names the algorithm of each result; some have a bound of their own, see ALGORITHM_BOUNDS."""
         special = {name: ALGORITHM_BOUNDS[a] for name, a in (algorithms or {}).items() if a in ALGORITHM_BOUNDS}
 
         def bound(name: str, usual: Any) -> Any:
@@ -511,48 +511,43 @@ def _mean_length(r: Rounding) -> float:
     return max(r.inputs[0].size / max(r.y.size, 1), 1.0)
 
 
-# Winograd's F(4 x 4, 3 x 3) with the points 0, 1, -1, 2, -2 (Lavin and Gray 2016, arXiv 1509.09308): sizes only.
-_BT = np.array(
-    [
-        [4, 0, 5, 0, 1, 0],
-        [0, 4, 4, 1, 1, 0],
-        [0, 4, 4, 1, 1, 0],
-        [0, 2, 1, 2, 1, 0],
-        [0, 2, 1, 2, 1, 0],
-        [0, 4, 0, 5, 0, 1],
-    ]
-)
-_G = np.array([[6, 0, 0], [4, 4, 4], [4, 4, 4], [1, 2, 4], [1, 2, 4], [0, 0, 24]]) / 24
-_AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, 1, 2, 2, 0], [0, 1, 1, 4, 4, 0], [0, 1, 1, 8, 8, 1]])
+# Winograd's F(4 x 4, 3 x 3) with the points 0, 1, -1, 2, -2 (Lavin and Gray 2016, arXiv 1509.09308). Its transforms
+# subtract numbers that are larger than the result. Rounding errors of the 36 elements are independent, so their squares
+# add up: the matrices hold the squares of the transforms' coefficients, and the bound is the root of what they make of
+# the squares of the inputs. That is a standard deviation without the slack of a sum of magnitudes, and it must hold for
+# each of some ten thousand results: twice the spread, seven standard deviations.
+_BT = np.array([[4, 0, 5, 0, 1, 0], *[[0, 4, 4, 1, 1, 0]] * 2, *[[0, 2, 1, 2, 1, 0]] * 2, [0, 4, 0, 5, 0, 1]]) ** 2
+_G = (np.array([[6, 0, 0], *[[4, 4, 4]] * 2, *[[1, 2, 4]] * 2, [0, 0, 24]]) / 24) ** 2
+_AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, 1, 2, 2, 0], [0, 1, 1, 4, 4, 0], [0, 1, 1, 8, 8, 1]]) ** 2
 
 
 def _tiles(x: np.ndarray, top: int, left: int, count: tuple[int, int], size: int) -> np.ndarray:
-    """(n, c, rows, columns, size, size): tiles of ``size``, four apart, from (-top, -left) on; zeros outside."""
+    """(n, c, rows, columns, size, size): tiles of squares, four apart, from (-top, -left) on; zeros outside."""
     room = [4 * (k - 1) + size for k in count]
     wide = np.zeros((*x.shape[:2], room[0] + 8, room[1] + 8))
     h, w = min(x.shape[2], room[0] + 8 - top), min(x.shape[3], room[1] + 8 - left)
-    wide[:, :, top : top + h, left : left + w] = np.abs(x[:, :, :h, :w])
+    wide[:, :, top : top + h, left : left + w] = x[:, :, :h, :w].astype(np.float64) ** 2
     windows = np.lib.stride_tricks.sliding_window_view(wide[:, :, : room[0], : room[1]], (size, size), axis=(2, 3))
     return windows[:, :, ::4, ::4]
 
 
 def _winograd_image(x: np.ndarray, w: np.ndarray, top: int, left: int, out: tuple[int, int]) -> np.ndarray:
-    """A^T [sum over channels of (G g G^T) (B^T d B)] A, all with absolute values: what is rounded on the way."""
+    """A^T [sum over channels of (G g G^T) (B^T d B)] A, all in squares: what is rounded on the way."""
     count = (-(-out[0] // 4), -(-out[1] // 4))
     data = _BT @ _tiles(x, top, left, count, 6) @ _BT.T
-    weight = _G @ np.abs(w) @ _G.T
+    weight = _G @ w.astype(np.float64) ** 2 @ _G.T
     y = _AT @ np.einsum("nctsij,ocij->notsij", data, weight, optimize=True) @ _AT.T
     y = y.swapaxes(3, 4).reshape(*y.shape[:2], 4 * count[0], 4 * count[1])
-    return _walk(y[:, :, : out[0], : out[1]], x.shape[1] + 24)
+    return 2 * _walk(np.sqrt(y[:, :, : out[0], : out[1]]), x.shape[1] + 24)
 
 
 def _winograd_filter(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarray:
-    """G^T [sum over tiles of (B^T d B) (A dy A^T)] G with absolute values."""
+    """G^T [sum over tiles of (B^T d B) (A dy A^T)] G in squares."""
     count = (-(-dy.shape[2] // 4), -(-dy.shape[3] // 4))
     data = _BT @ _tiles(x, top, left, count, 6) @ _BT.T
     gradient = _AT.T @ _tiles(dy, 0, 0, count, 4) @ _AT
     dw = _G.T @ np.einsum("nctsij,notsij->ocij", data, gradient, optimize=True) @ _G
-    return _walk(dw, x.shape[0] * count[0] * count[1] + 24)
+    return 2 * _walk(np.sqrt(dw), x.shape[0] * count[0] * count[1] + 24)
 
 
 def winograd(ref: Reference, name: str) -> np.ndarray:

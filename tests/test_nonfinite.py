@@ -189,6 +189,28 @@ def test_convolution(channels: int, value: float) -> None:
             assert np.isnan(zeros[0, :, 2:5, 2:5]).all() and np.isfinite(zeros).sum() == zeros.size - 9 * channels, isa
 
 
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_convolution_of_large_images(value: float) -> None:
+    """The same where an algorithm that works on tiles of pixels would be chosen: a tile must not spread what one pixel
+    holds over outputs that do not see it, nor turn infinity into NaN."""
+    x = np.ones((4, 32, 21, 21), dtype=np.float32)
+    x[1, 5, 9, 10] = value
+    seen = np.zeros((4, 32, 21, 21), dtype=bool)
+    seen[1, :, 8:11, 9:12] = True
+    for isa in ISAS:
+        with running(isa):
+            t = engine.tensor(x, requires_grad=True)
+            w = engine.ones(32, 32, 3, 3, requires_grad=True)
+            y = F.conv2d(t, w, padding=1)
+            np.testing.assert_array_equal(~np.isfinite(y.detach().numpy()), seen, err_msg=f"forward on {isa}")
+            assert np.isnan(y.detach().numpy()[seen]).all() == np.isnan(value), f"forward on {isa}"
+            y.backward(engine.tensor(x))
+            np.testing.assert_array_equal(~np.isfinite(t.grad.numpy()), seen, err_msg=f"gradient of the input on {isa}")
+            finite = np.isfinite(w.grad.numpy())
+            assert not finite[5].any() and not finite[:, 5].any(), f"gradient of the weight on {isa}"
+            assert np.delete(np.delete(finite, 5, 0), 5, 1).all(), f"gradient of the weight on {isa}"
+
+
 def test_matrix_products() -> None:
     for isa in ISAS:
         with running(isa):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loopback import Server, serving
+from torchvision_models import AVAILABLE, import_torchvision
 
 import engine
 from engine import models
@@ -110,6 +111,21 @@ def test_torch_takes_the_tuned_model(server: Server, original: models.Model, tmp
         again = models.squeezenet1_1(weights=path)
         for name, value in again.state_dict().items():
             np.testing.assert_array_equal(value.numpy(), own[name].numpy())
+
+
+@pytest.mark.skipif(not AVAILABLE, reason="torch and torchvision are not installed")
+@pytest.mark.parametrize("name", ["resnet18", "mnasnet0_5", "shufflenet_v2_x0_5", "regnet_y_400mf"])
+def test_torchvision_takes_the_weights_and_gives_them_back(name: str, tmp_path: Path) -> None:
+    """Its classes look at the versions in the file: of batch norms, and of MNASNet's layout."""
+    torch, torchvision = import_torchvision()
+    model = models.get_model(name)
+    engine.save_weights(model, tmp_path / "ours.pth")
+    theirs = torchvision.models.get_model(name)
+    theirs.load_state_dict(torch.load(tmp_path / "ours.pth", weights_only=True))
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    again = models.get_model(name, weights=tmp_path / "theirs.pth")
+    for (key, value), expected in zip(again.state_dict().items(), model.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(value.numpy(), expected.numpy(), err_msg=key)
 
 
 def test_grey_images(server: Server, original: models.Model, tmp_path: Path) -> None:

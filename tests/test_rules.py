@@ -119,7 +119,7 @@ def test_only_backend_knows_what_computes() -> None:
     assert not wrong
 
 
-OPTIONAL = ("PIL", "tqdm", "matplotlib", "torch", "numba", "scipy", "sklearn", "onnx")
+OPTIONAL = ("PIL", "tqdm", "matplotlib", "torch", "numba", "scipy", "sklearn", "onnx", "h5py")
 
 
 def test_nothing_optional_is_imported_at_module_level() -> None:

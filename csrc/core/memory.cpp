@@ -3,8 +3,11 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -42,9 +45,33 @@ Cache& cache() {
     return *instance;
 }
 
-size_t physical_memory() {
-    static const size_t bytes =
-        static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+// A number from a file of one line, `otherwise` when there is none ("max").
+size_t read_number(const std::string& path, size_t otherwise) {
+    std::ifstream file(path);
+    unsigned long long number = 0;
+    return file >> number ? static_cast<size_t>(number) : otherwise;
+}
+
+// What the machine has, or less where a control group sets a limit.
+size_t memory_limit() {
+    static const size_t bytes = [] {
+        size_t limit = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) *
+                       static_cast<size_t>(sysconf(_SC_PAGESIZE));
+        limit = std::min(limit, read_number("/sys/fs/cgroup/memory.max", limit));
+        std::ifstream groups("/proc/self/cgroup");
+        for (std::string line; std::getline(groups, line);) {
+            const size_t path = line.rfind(':') + 1;
+            if (line.compare(0, 3, "0::") == 0)
+                limit = std::min(
+                    limit,
+                    read_number("/sys/fs/cgroup" + line.substr(path) + "/memory.max", limit));
+            else if (line.find(":memory:") != std::string::npos)
+                limit = std::min(limit, read_number("/sys/fs/cgroup/memory" + line.substr(path) +
+                                                        "/memory.limit_in_bytes",
+                                                    limit));
+        }
+        return limit;
+    }();
     return bytes;
 }
 
@@ -58,9 +85,10 @@ void free_cached(Cache& c) {
 }  // namespace
 
 void* allocate(size_t bytes) {
-    ENGINE_CHECK(bytes <= physical_memory(), Kind::memory, "expected to need at most ",
-                 physical_memory() >> 20, " MiB (this machine's memory), got a request for ",
-                 bytes >> 20, " MiB: use smaller tensors or a smaller batch");
+    ENGINE_CHECK(bytes <= memory_limit(), Kind::memory, "expected to need at most ",
+                 memory_limit() >> 20,
+                 " MiB (this machine's or container's memory), got a request for ", bytes >> 20,
+                 " MiB: use smaller tensors or a smaller batch");
     const size_t size = size_class(bytes);
     Cache& c = cache();
     std::lock_guard<std::mutex> lock(c.mutex);

@@ -34,6 +34,9 @@ struct WinogradOutputArgs {
     float* dst;
     int64_t dst_pixel, dst_row;
     int32_t rows, columns;
+    // Set to 1 when a result is not finite: the transforms spread one bad pixel over its whole
+    // tile.
+    int32_t* spoiled;
 };
 
 // One tile of the output's gradient: dst[e * plane + c] = (A g A^T)[e], g the 4 x 4 pixels at

@@ -120,6 +120,10 @@ void winograd_output(const WinogradOutputArgs& a) {
         for (int i = 0; i < 6; ++i) output_line(m + i, 6, t + i, 6);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; ++i) output_line(t + 6 * i, 1, y + 4 * i, 1);
+        vf check = zero();
+#pragma GCC unroll 16
+        for (int i = 0; i < 16; ++i) check = fma(y[i], zero(), check);
+        if (any(is_nan(check))) *a.spoiled = 1;
         const vf bias = a.bias ? load_some(a.bias + c, n) : zero();
         for (int i = 0; i < a.rows; ++i)
             for (int j = 0; j < a.columns; ++j)

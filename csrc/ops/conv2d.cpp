@@ -224,6 +224,8 @@ std::shared_ptr<Workspace> pack_merged(const Conv& c, const Array& w, const Pane
     });
 }
 
+}  // namespace
+
 // Implicit matrix product: the kernel reads pixels where they lie. Only with padding is a strip of
 // input rows copied, with its zeros, into the thread's scratch.
 void forward_direct(const Conv& c, const Array& x, const Array& w, const float* bias,
@@ -335,8 +337,6 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
             }
         });
 }
-
-}  // namespace
 
 std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w) {
     const int64_t taps = c.kh * c.kw;

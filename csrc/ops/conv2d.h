@@ -45,6 +45,11 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms();
 const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms();
 const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms();
 
+// The algorithms that others fall back on.
+void forward_direct(const Conv&, const Array& x, const Array& w, const float* bias, const Array& y);
+void data_direct(const Conv&, const Array& dy, const Array& w, const Array& dx);
+void weight_direct(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
+
 // Forces one algorithm by name for all directions that know it ("" returns to the choice by list).
 // A forced algorithm that declines a problem is an Error(value).
 void set_conv_algorithm(const std::string& name);

@@ -183,6 +183,8 @@ std::vector<Reach> reaching(int64_t phase, int64_t pad, int64_t kernel, int64_t 
     return list;
 }
 
+}  // namespace
+
 // A stride of s splits the input into s x s interleaved grids; on each, the gradient is a plain
 // convolution of dy with the kernel taps that reach it.
 void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
@@ -315,6 +317,8 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
         }
 }
 
+namespace {
+
 // ---- gradient with respect to the weight
 // ------------------------------------------------------------
 
@@ -408,6 +412,8 @@ void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Arra
     if (dbias)
         std::memcpy(dbias, partial.f32() + taps * c.oc, static_cast<size_t>(c.oc) * sizeof(float));
 }
+
+}  // namespace
 
 // dW[(kh, kw, i)][oc] = sum over pixels of x[pixel at (kh, kw)][i] * dy[pixel][oc]: a product whose
 // depth runs over pixels, one tap per output row. Both operands are contiguous in the right
@@ -531,6 +537,8 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
         }
     });
 }
+
+namespace {
 
 std::string declines_sliding(const Conv& c) {
     if (c.groups != 1) return "grouped";

@@ -381,20 +381,24 @@ Array local_response_norm(const Array& input, int64_t size, double alpha, double
     const Array y = new_pixels(input.shape());
     const int64_t total = x.images * x.pixels;
     if (y.numel() == 0) return restore(y, input.shape());
-    const int64_t scratch = (x.channels + size - 1 + 15) / 16 * 16;
+    // A window wider than all channels sees no more of them.
+    const int64_t before = std::min(size / 2, x.channels);
+    const int64_t after = std::min(size - 1 - size / 2, x.channels);
+    const int64_t scratch = (x.channels + before + after + 15) / 16 * 16;
     Workspace squares(static_cast<size_t>(num_threads() * scratch) * sizeof(float));
-    parallel_for(
-        total, grain_of((size + 8) * x.channels), [&](int64_t begin, int64_t end, int thread) {
-            ResponseNormArgs a{};
-            a.src = x.data() + begin * x.ld;
-            a.dst = y.f32() + begin * x.channels;
-            a.src_ld = x.ld, a.dst_ld = x.channels, a.channels = x.channels, a.pixels = end - begin;
-            a.before = size / 2, a.after = size - 1 - size / 2;
-            a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
-            a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
-            a.squares = squares.f32() + thread * scratch;
-            kernels().response_norm_forward(a);
-        });
+    parallel_for(total, grain_of((before + after + 9) * x.channels),
+                 [&](int64_t begin, int64_t end, int thread) {
+                     ResponseNormArgs a{};
+                     a.src = x.data() + begin * x.ld;
+                     a.dst = y.f32() + begin * x.channels;
+                     a.src_ld = x.ld, a.dst_ld = x.channels, a.channels = x.channels,
+                     a.pixels = end - begin;
+                     a.before = before, a.after = after;
+                     a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
+                     a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
+                     a.squares = squares.f32() + thread * scratch;
+                     kernels().response_norm_forward(a);
+                 });
     return restore(y, input.shape());
 }
 

@@ -303,9 +303,12 @@ Array local_response_norm_backward(const Array& dy_given, const Array& x_given,
                  size, ": it is the number of neighbouring channels");
     const Array dx = new_pixels(x_given.shape());
     if (dx.numel() == 0) return restore(dx, x_given.shape());
-    const int64_t scratch = (x.channels + size - 1 + 15) / 16 * 16;
+    // A window wider than all channels sees no more of them.
+    const int64_t before = std::min(size / 2, x.channels);
+    const int64_t after = std::min(size - 1 - size / 2, x.channels);
+    const int64_t scratch = (x.channels + before + after + 15) / 16 * 16;
     Workspace buffers(static_cast<size_t>(num_threads() * 2 * scratch) * sizeof(float));
-    parallel_for(x.images * x.pixels, grain_of((2 * size + 16) * x.channels),
+    parallel_for(x.images * x.pixels, grain_of((2 * (before + after) + 18) * x.channels),
                  [&](int64_t begin, int64_t end, int thread) {
                      ResponseNormBackwardArgs a{};
                      a.dy = dy.data() + begin * dy.ld, a.x = x.data() + begin * x.ld,
@@ -313,7 +316,7 @@ Array local_response_norm_backward(const Array& dy_given, const Array& x_given,
                      a.dx = dx.f32() + begin * x.channels;
                      a.dy_ld = dy.ld, a.x_ld = x.ld, a.y_ld = y.ld, a.dx_ld = x.channels;
                      a.channels = x.channels, a.pixels = end - begin;
-                     a.before = size / 2, a.after = size - 1 - size / 2;
+                     a.before = before, a.after = after;
                      a.alpha_over_size = static_cast<float>(alpha / static_cast<double>(size));
                      a.beta = static_cast<float>(beta), a.k = static_cast<float>(k);
                      a.squares = buffers.f32() + thread * 2 * scratch;

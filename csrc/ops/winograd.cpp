@@ -1,6 +1,8 @@
 #include "ops/winograd.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <cstring>
 
 #include "core/parallel.h"
@@ -71,7 +73,8 @@ std::shared_ptr<Workspace> pack_filters(const Conv& c, const Array& w, const Pan
 
 // Fused per thread: a block of tiles is transformed into the thread's scratch, multiplied panel by
 // panel, and each panel's result transformed back while it is in cache.
-void run(const Problem& q, const Panels& panels, const float* filters) {
+// Returns false when a result is not finite.
+bool run(const Problem& q, const Panels& panels, const float* filters) {
     const int64_t tiles_h = (q.oh + 3) / 4, tiles_w = (q.ow + 3) / 4;
     const int64_t per_image = tiles_h * tiles_w, tiles = q.n * per_image;
     // Multiples of the register tile's rows; the transformed input should stay in the second-level
@@ -88,7 +91,9 @@ void run(const Problem& q, const Panels& panels, const float* filters) {
     float* zeros = scratch.f32() + num_threads() * own_floats;
     std::memset(zeros, 0, static_cast<size_t>(q.channels) * sizeof(float));
 
+    std::atomic<bool> spoiled{false};
     parallel_for(blocks, [&](int64_t begin, int64_t end, int thread) {
+        int32_t bad = 0;
         float* v = scratch.f32() + thread * own_floats;
         float* m = v + kElements * v_plane;
         const int64_t tap = 0;
@@ -133,11 +138,14 @@ void run(const Problem& q, const Panels& panels, const float* filters) {
                     out.dst_row = q.ow * q.dst_pixel;
                     out.rows = static_cast<int32_t>(std::min<int64_t>(4, q.oh - 4 * th));
                     out.columns = static_cast<int32_t>(std::min<int64_t>(4, q.ow - 4 * tw));
+                    out.spoiled = &bad;
                     kernels().winograd_output(out);
                 }
             }
         }
+        if (bad) spoiled = true;
     });
+    return !spoiled;
 }
 
 }  // namespace
@@ -161,18 +169,22 @@ void forward_winograd(const Conv& c, const Array& x, const Array& w, const float
                       const Array& y) {
     const Panels panels(c.ic, c.oc);
     const auto filters = pack_filters(c, w, panels, false);
-    run({x.f32(), c.n, c.ih, c.iw, c.ic, pixel_stride(x), c.pad_top, c.pad_left, y.f32(), c.oh,
-         c.ow, c.oc, pixel_stride(y), bias},
-        panels, filters->f32());
+    // NaN and infinity must reach just the pixels that the definition says: then the direct form
+    // decides.
+    if (!run({x.f32(), c.n, c.ih, c.iw, c.ic, pixel_stride(x), c.pad_top, c.pad_left, y.f32(), c.oh,
+              c.ow, c.oc, pixel_stride(y), bias},
+             panels, filters->f32()))
+        forward_direct(c, x, w, bias, y);
 }
 
 // dx is the convolution of dy, padded by 2 - pad, with the filters turned by 180 degrees.
 void data_winograd(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
     const Panels panels(c.oc, c.ic);
     const auto filters = pack_filters(c, w, panels, true);
-    run({dy.f32(), c.n, c.oh, c.ow, c.oc, pixel_stride(dy), 2 - c.pad_top, 2 - c.pad_left, dx.f32(),
-         c.ih, c.iw, c.ic, pixel_stride(dx), nullptr},
-        panels, filters->f32());
+    if (!run({dy.f32(), c.n, c.oh, c.ow, c.oc, pixel_stride(dy), 2 - c.pad_top, 2 - c.pad_left,
+              dx.f32(), c.ih, c.iw, c.ic, pixel_stride(dx), nullptr},
+             panels, filters->f32()))
+        data_direct(c, dy, w, dx);
 }
 
 // Blocks of tiles: both operands are transformed into scratch, then 36 products whose depth runs
@@ -279,6 +291,12 @@ void weight_winograd(const Conv& c, const Array& dy, const Array& x, const Array
                          }
                      }
                  });
+    float check = 0.0f;
+    for (int64_t i = 0; i < dw.numel(); ++i) check += dw.f32()[i] * 0.0f;
+    if (std::isnan(check)) {
+        weight_direct(c, dy, x, dw, dbias);
+        return;
+    }
     if (dbias) column_sums(dy.f32(), gp, c.n * c.oh * c.ow, c.oc, dbias);
 }
 

@@ -73,27 +73,34 @@ def is_offline() -> bool:
 
 
 def weights_folder() -> Path:
-    """Where downloaded weights are kept; the folder need not exist yet."""
+    """Where downloaded weights are kept; the folder need not exist yet.
+
+    Raises:
+        HubError: the user has no home directory, and ENGINE_HOME is not set.
+    """
     home = os.environ.get("ENGINE_HOME")
-    return (Path(home).expanduser() if home else _user_cache() / "engine") / "weights"
+    folder = os.path.expanduser(home) if home else os.path.join(_user_cache(), "engine")
+    if folder.startswith("~"):
+        raise HubError(f"{folder}: there is no home directory: set ENGINE_HOME to a folder for downloaded weights")
+    return Path(folder, "weights")
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+def _user_cache() -> str:
+    return os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 def _foreign_folders() -> list[Path]:
     """Where PyTorch keeps its downloads."""
     home = os.environ.get("TORCH_HOME")
-    torch = Path(home).expanduser() if home else _user_cache() / "torch"
-    return [torch / "hub" / "checkpoints"]
+    torch = os.path.expanduser(home) if home else os.path.join(_user_cache(), "torch")
+    return [Path(torch, "hub", "checkpoints")]
 
 
 def find(file: str, sha256: str) -> Path | None:
     """Look for a file in this package's cache, then in PyTorch's; nothing is downloaded.
 
-    A file in our own cache was verified before it got its name; one of PyTorch's is verified now, and passed over when
-    it differs.
+    A file in our own cache whose name carries the digits was verified before it got its name. Any other is verified
+    now, and passed over when it differs.
 
     Args:
         file: the file's name.
@@ -104,16 +111,20 @@ def find(file: str, sha256: str) -> Path | None:
     """
     _check_arguments(file, sha256)
     own = weights_folder() / file
-    if own.is_file():
+    if _is_right(own, sha256, trusted=True):
         return own
     for folder in _foreign_folders():
-        candidate = folder / file
-        try:
-            if candidate.is_file() and _digest(candidate).startswith(sha256):
-                return candidate
-        except OSError:
-            continue
+        if _is_right(folder / file, sha256, trusted=False):
+            return folder / file
     return None
+
+
+def _is_right(path: Path, sha256: str, trusted: bool) -> bool:
+    """Whether a file is there and has this hash; where we put it ourselves, its name says so."""
+    try:
+        return path.is_file() and (trusted and f"-{sha256}." in path.name or _digest(path).startswith(sha256))
+    except OSError:
+        return False
 
 
 def download(
@@ -132,7 +143,8 @@ def download(
     Args:
         url: where the file is.
         sha256: the first digits of the file's SHA-256 in lower case, at least 8.
-        file: its name in the cache; the last part of the URL by default. Equal names must mean equal content.
+        file: its name in the cache; the last part of the URL by default. A file of this name and other content is
+            replaced.
         limit: bytes that the file may have at most.
         progress: show a progress bar on standard error.
 
@@ -155,7 +167,7 @@ def download(
     target = folder / file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _partial_file(target) as partial:
+        with _partial_file(target, sha256) as partial:
             if partial is not None:
                 _Download(url, sha256, target, partial, limit, progress).run()
     except OSError as error:
@@ -254,7 +266,7 @@ def _opener(url: str, file: str) -> urllib.request.OpenerDirector:
 
 
 @contextlib.contextmanager
-def _partial_file(target: Path) -> Iterator[IO[bytes] | None]:
+def _partial_file(target: Path, sha256: str) -> Iterator[IO[bytes] | None]:
     """Open and lock `<target>.partial`; None when another process has completed the file meanwhile."""
     path = target.with_name(target.name + ".partial")
     flags = (
@@ -271,7 +283,7 @@ def _partial_file(target: Path) -> Iterator[IO[bytes] | None]:
                 current = os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
             except FileNotFoundError:
                 current = False
-            if target.is_file():
+            if _is_right(target, sha256, trusted=True):
                 if current:
                     path.unlink()
                 yield None

@@ -26,7 +26,7 @@ __all__ = ["load_xception"]
 
 _KERAS_EPS = 1e-3
 _MAX_ELEMENTS = 1 << 24  # the largest array of Xception has 3 million
-_MAX_ARRAYS = 1000
+_MAX_TOTAL = 1 << 25  # all of them have 23 million
 _SHORTCUTS = {128: "block1", 256: "block2", 728: "block3", 1024: "block12"}  # channels -> block here
 _BLOCK_LAYER = re.compile(r"block(\d+)_(conv|sepconv)(\d+)(_bn)?")
 
@@ -87,13 +87,15 @@ def _read_layers(h5py: Any, file: Any) -> list[_Layer]:
             "since Keras 3 has to be h5 without '.weights' before it, or by model.save('name.h5')"
         )
     layers: list[_Layer] = []
-    count = 0
+    total = 0
     for name in _texts(group.attrs["layer_names"]):
         layer = _child(h5py, group, name)
-        arrays = [_read_array(h5py, layer, text) for text in _texts(layer.attrs.get("weight_names", []))]
-        count += len(arrays)
-        if count > _MAX_ARRAYS:
-            raise FileFormatError(f"more than {_MAX_ARRAYS} arrays, so no Xception")
+        arrays = []
+        for text in _texts(layer.attrs.get("weight_names", [])):
+            arrays.append(_read_array(h5py, layer, text))
+            total += arrays[-1].size
+            if total > _MAX_TOTAL:
+                raise FileFormatError(f"more than {_MAX_TOTAL} numbers, so no Xception")
         if arrays:
             layers.append(_Layer(name, arrays))
     return layers

@@ -45,8 +45,8 @@ class Model(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        if num_classes < 0:
-            raise ValueError(f"[{type(self).__name__}] expected num_classes >= 0, got {num_classes}")
+        if num_classes < 1:
+            raise ValueError(f"[{type(self).__name__}] expected num_classes >= 1, got {num_classes}")
         self.num_classes = num_classes
         self._frozen = 0  # so many layer groups, from the stem
         self._head_inputs: dict[str, tuple[type, int]] = {}  # of heads that were taken away
@@ -83,10 +83,22 @@ class Model(nn.Module):
     def init_module(module: nn.Module) -> None:
         """Draws the initial values of one layer; layers have those of torch.nn already."""
 
+    def init_head(self, name: str, head: nn.Module) -> None:
+        """Draws the initial values of a head.
+
+        Args:
+            name: one of `head_names`.
+            head: the layer.
+        """
+        self.init_module(head)
+
     def initialize(self) -> None:
         """Draws the initial values of the whole model."""
         for module in self.modules():
             self.init_module(module)
+        for name in self.head_names:
+            if self._has(name):
+                self.init_head(name, self.get_submodule(name))
 
     # ---- state
 
@@ -139,12 +151,11 @@ class Model(nn.Module):
         if num_classes < 0:
             raise ValueError(f"[{type(self).__name__}] expected num_classes >= 0, got {num_classes}")
         for name in self.head_names:
-            path, _, attribute = name.rpartition(".")
-            try:
-                parent = self.get_submodule(path)
-                old = getattr(parent, attribute)
-            except AttributeError:  # an auxiliary classifier that is not there
+            if not self._has(name):  # an auxiliary classifier
                 continue
+            path, _, attribute = name.rpartition(".")
+            parent = self.get_submodule(path)
+            old = getattr(parent, attribute)
             if isinstance(old, nn.Linear):
                 self._head_inputs[name] = (nn.Linear, old.in_features)
             elif isinstance(old, nn.Conv2d):
@@ -155,7 +166,7 @@ class Model(nn.Module):
             head: nn.Module = nn.Identity()
             if num_classes:
                 head = kind(inputs, num_classes, 1) if kind is nn.Conv2d else kind(inputs, num_classes)
-                self.init_module(head)
+                self.init_head(name, head)
             head.train(old.training)
             setattr(parent, attribute, head)
         self.num_classes = num_classes
@@ -195,8 +206,10 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def _has(self, name: str) -> bool:
-        path, _, attribute = name.rpartition(".")
-        return isinstance(getattr(self.get_submodule(path), attribute, None), nn.Module)
+        module: Any = self
+        for attribute in name.split("."):
+            module = getattr(module, attribute, None)
+        return isinstance(module, nn.Module)
 
     def freeze(self: M, up_to: int | str | None = None) -> M:
         """Fixes the first layer groups and leaves the others to be trained.

@@ -174,14 +174,24 @@ def build(name: str, factory: Callable[..., M], weights: Any, progress: bool, **
     """
     if weights is None:
         with init.deferred() as waiting:  # layers draw, then the model draws again: only the last counts
-            model = factory(**kwargs)
+            model = _make(factory, kwargs)
         for _, fill in waiting.values():
             fill()
         return model
     from engine.models import _weights
 
-    state = _weights.fetch(_weights.resolve(name, weights), progress)
-    return from_state(factory, state, **kwargs)
+    entry = _weights.resolve(name, weights)
+    assert entry is not None  # it is for None only
+    return from_state(factory, _weights.fetch(entry, progress), **kwargs)
+
+
+def _make(factory: Callable[..., M], kwargs: dict[str, Any]) -> M:
+    """A model; num_classes=0 is one whose head was taken away."""
+    if kwargs.get("num_classes") != 0:
+        return factory(**kwargs)
+    model = factory(**{key: value for key, value in kwargs.items() if key != "num_classes"})
+    model.reset_classifier(0)
+    return model
 
 
 def from_state(factory: Callable[..., M], state_dict: Mapping[str, Any], **kwargs: Any) -> M:
@@ -196,14 +206,14 @@ def from_state(factory: Callable[..., M], state_dict: Mapping[str, Any], **kwarg
         RuntimeError: the state dict is not one of this model.
     """
     with init.deferred() as waiting:
-        model = factory(**kwargs)
+        model = _make(factory, kwargs)
         state = model.convert_state_dict(state_dict)
         key = f"{model.first_conv()[0]}.weight"
         if "in_chans" not in kwargs and key in state and len(state[key].shape) == 4:
             in_chans = state[key].shape[1]
             if in_chans != model.first_conv()[1].weight.shape[1]:
                 waiting.clear()
-                model = factory(in_chans=in_chans, **kwargs)
+                model = _make(factory, {"in_chans": in_chans, **kwargs})
         if "num_classes" not in kwargs:
             head = state.get(f"{model.head_names[0]}.weight")
             if head is not None and len(head.shape) >= 2 and head.shape[0] != model.num_classes:

@@ -13,8 +13,13 @@ from engine.tensor import Tensor
 __all__ = ["AlexNet", "alexnet"]
 
 # (channels, kernel, stride, padding, pooled afterwards)
-CONVOLUTIONS = ((64, 11, 4, 2, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False), (256, 3, 1, 1, False))
-CONVOLUTIONS += ((256, 3, 1, 1, True),)
+CONVOLUTIONS = (
+    (64, 11, 4, 2, True),
+    (192, 5, 1, 2, True),
+    (384, 3, 1, 1, False),
+    (256, 3, 1, 1, False),
+    (256, 3, 1, 1, True),
+)
 
 
 class AlexNet(Model):

@@ -62,8 +62,8 @@ class ConvNeXt(Model):
 
     Example:
         >>> import engine
-        >>> engine.models.ConvNeXt((8, 8, 16, 16), (1, 1, 1, 1), num_classes=2)(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> engine.models.ConvNeXt((8, 8, 16, 16), (1, 1, 1, 1), num_classes=2)(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.ConvNeXt; Liu et al., https://arxiv.org/abs/2201.03545.
     """

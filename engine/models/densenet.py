@@ -82,8 +82,8 @@ class DenseNet(Model):
     Example:
         >>> import engine
         >>> model = engine.models.DenseNet(4, (1, 1, 1, 1), 8, num_classes=2)
-        >>> model(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> model(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.DenseNet; Huang et al., https://arxiv.org/abs/1608.06993.
     """

@@ -152,8 +152,8 @@ class EfficientNet(Model):
     Example:
         >>> import engine
         >>> stages = [Stage(1, 3, 2, 8, 8, 1), Stage(4, 3, 2, 8, 16, 2)]
-        >>> engine.models.EfficientNet(stages, dropout=0.2, num_classes=2)(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> engine.models.EfficientNet(stages, dropout=0.2, num_classes=2)(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.EfficientNet; Tan and Le, https://arxiv.org/abs/1905.11946 and
     https://arxiv.org/abs/2104.00298.

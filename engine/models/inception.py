@@ -205,14 +205,14 @@ class Inception3(Model):
         self.fc = nn.Linear(2048, num_classes)
         if init_weights:
             self.initialize()
-            if self.AuxLogits is not None:
-                init.trunc_normal_(self.AuxLogits.conv1.conv.weight, 0.0, 0.01, -2, 2)
-                init.trunc_normal_(self.AuxLogits.fc.weight, 0.0, 0.001, -2, 2)
 
     @staticmethod
     def init_module(module: nn.Module) -> None:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             init.trunc_normal_(module.weight, 0.0, 0.1, -2, 2)
+
+    def init_head(self, name: str, head: nn.Module) -> None:
+        init.trunc_normal_(head.weight, 0.0, 0.1 if name == "fc" else 0.001, -2, 2)
 
     def _body(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last features and those that the auxiliary classifier sees."""

@@ -82,13 +82,15 @@ class MNASNet(Model):
 
     Example:
         >>> import engine
-        >>> engine.models.mnasnet0_5(num_classes=2)(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> engine.models.mnasnet0_5(num_classes=2)(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.MNASNet; Tan et al., https://arxiv.org/abs/1807.11626.
     """
 
     head_names = ("classifier.1",)
+    #: Of the layout: saved files carry it, and torchvision reads them by it.
+    _version = 2
 
     def __init__(self, alpha: float, num_classes: int = 1000, dropout: float = 0.2, in_chans: int = 3) -> None:
         super().__init__(num_classes)
@@ -140,6 +142,7 @@ class MNASNet(Model):
             stack = _stack(16, make_divisible(width * self.alpha), kernel, stride, expansion, blocks)
             for i, layer in enumerate([*_stem(self.layers[0].in_channels, 32, 16), stack]):
                 self.layers[i] = layer
+            self._version = 1
             self.train(self.training)
         return state_dict
 

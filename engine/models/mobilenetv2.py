@@ -89,8 +89,8 @@ class MobileNetV2(Model):
     Example:
         >>> import engine
         >>> model = engine.models.mobilenet_v2(num_classes=2, width_mult=0.25)
-        >>> model(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> model(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.MobileNetV2; Sandler et al., https://arxiv.org/abs/1801.04381.
     """

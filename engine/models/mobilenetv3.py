@@ -129,8 +129,8 @@ class MobileNetV3(Model):
     Example:
         >>> import engine
         >>> model = engine.models.mobilenet_v3_small(num_classes=2, width_mult=0.5)
-        >>> model(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> model(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.MobileNetV3; Howard et al., https://arxiv.org/abs/1905.02244.
     """

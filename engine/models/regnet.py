@@ -133,8 +133,8 @@ class RegNet(Model):
     Example:
         >>> import engine
         >>> model = engine.models.RegNet(Design(4, 16, 16.0, 2.0, 8), num_classes=2)
-        >>> model(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> model(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.RegNet; Radosavovic et al., https://arxiv.org/abs/2003.13678.
     """
@@ -163,9 +163,8 @@ class RegNet(Model):
 
     @staticmethod
     def init_module(module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):  # as He's, but with the outputs that one group has
-            fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-            init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         else:
             init_linear_normal(module)
 

@@ -171,8 +171,8 @@ class ResNet(Model):
     Example:
         >>> import engine
         >>> model = engine.models.ResNet(BasicBlock, (1, 1, 1, 1), num_classes=2)
-        >>> model(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> model(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.ResNet; He et al., https://arxiv.org/abs/1512.03385; Xie et al.,
     https://arxiv.org/abs/1611.05431; Zagoruyko and Komodakis, https://arxiv.org/abs/1605.07146.

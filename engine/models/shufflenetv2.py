@@ -86,8 +86,8 @@ class ShuffleNetV2(Model):
 
     Example:
         >>> import engine
-        >>> engine.models.shufflenet_v2_x0_5(num_classes=2)(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> engine.models.shufflenet_v2_x0_5(num_classes=2)(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.ShuffleNetV2; Ma et al., https://arxiv.org/abs/1807.11164.
     """

@@ -78,8 +78,8 @@ class SqueezeNet(Model):
 
     Example:
         >>> import engine
-        >>> engine.models.squeezenet1_1(num_classes=2)(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> engine.models.squeezenet1_1(num_classes=2)(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows torchvision.models.SqueezeNet; Iandola et al., https://arxiv.org/abs/1602.07360.
     """
@@ -104,21 +104,16 @@ class SqueezeNet(Model):
             nn.Dropout(dropout), nn.Conv2d(channels, num_classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1))
         )
         self.initialize()
-        if num_classes:
-            self.init_module(self.get_classifier(), head=True)
 
     @staticmethod
-    def init_module(module: nn.Module, head: bool = False) -> None:
+    def init_module(module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
-            if head:
-                init.normal_(module.weight, 0.0, 0.01)
-            else:
-                init.kaiming_uniform_(module.weight)
+            init.kaiming_uniform_(module.weight)
             zero_bias(module)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        super().reset_classifier(num_classes)
-        self.init_module(self.get_classifier(), head=True)
+    def init_head(self, name: str, head: nn.Module) -> None:
+        init.normal_(head.weight, 0.0, 0.01)
+        zero_bias(head)
 
     def forward_features(self, x: Tensor) -> Tensor:
         return self.features(x)

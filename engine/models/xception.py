@@ -116,8 +116,8 @@ class Xception(Model):
         >>> import engine
         >>> with engine.models.skip_init():
         ...     model = engine.models.xception(num_classes=2)
-        >>> model(engine.zeros(1, 3, 32, 32)).shape
-        (1, 2)
+        >>> model(engine.zeros(2, 3, 32, 32)).shape
+        (2, 2)
 
     Follows Chollet, https://arxiv.org/abs/1610.02357, and timm's legacy_xception.
     """

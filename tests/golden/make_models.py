@@ -1,6 +1,6 @@
 """Writes models.json.xz: keys and shapes of torchvision's classification networks, and their parameter counts.
 
-    python tests/golden/make_models.py        # with torch and torchvision installed
+python tests/golden/make_models.py        # with torch and torchvision installed
 """
 
 from __future__ import annotations
