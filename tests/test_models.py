@@ -377,6 +377,19 @@ def lambda_module(function: Any) -> Any:
     return Module()
 
 
+def test_models_have_memory_of_their_own() -> None:
+    config: dict[str, Any] = {"version": "1_1"}
+    state = arrays(models.squeezenet1_1(num_classes=3))
+    for array in list(state.values())[::2]:
+        array.flags.writeable = False
+    first, second = (from_state(models.SqueezeNet, state, **config) for _ in range(2))
+    want = {key: value.copy() for key, value in state.items()}
+    for p in first.parameters():
+        nn.init.zeros_(p)
+    for loaded in (state, arrays(second)):
+        assert all(np.array_equal(value, want[key]) for key, value in loaded.items())
+
+
 def test_what_does_not_fit_is_an_error_in_torchs_words() -> None:
     state = arrays(models.squeezenet1_1(num_classes=3))
 
@@ -486,6 +499,9 @@ def test_weights_change_the_defaults_of_the_inception_family(tmp_path: Path) -> 
         warnings.simplefilter("error")
         model = models.googlenet(weights=path, aux_logits=True, in_chans=1)
     assert not model.transform_input and model.aux1 is not None
+    engine.io.save_file(arrays(models.googlenet(num_classes=2, aux_logits=False, in_chans=1)), path)
+    model = models.googlenet(weights=path)
+    assert not model.transform_input and model.first_conv()[1].in_channels == 1
 
 
 def test_skip_init_draws_nothing() -> None:

@@ -240,9 +240,12 @@ def load_weights(
     Raises:
         RuntimeError: keys are missing, unexpected or of another shape for any other reason.
     """
+    import numpy as np  # the boundary: weights come from files
+
     from engine.io.mapped_file import release
 
-    state = dict(model.convert_state_dict(state_dict))
+    converted = model.convert_state_dict(state_dict)
+    state = {key: value if isinstance(value, Tensor) else np.asarray(value) for key, value in converted.items()}
     own = model.state_dict(keep_vars=True)
 
     first = f"{model.first_conv()[0]}.weight"
@@ -283,8 +286,13 @@ def load_weights(
         target = own[name].data
         if source.shape != target.shape:
             source = B.reshape(source, target.shape)
-        B.copy_(target, source if source.dtype == target.dtype else B.cast(source, target.dtype))
-        if not isinstance(value, Tensor):
+        if source.dtype != target.dtype:
+            source = B.cast(source, target.dtype)
+        if isinstance(value, np.ndarray) and not value.flags.writeable and source.is_contiguous:
+            own[name].data = source  # it is a copy already: memory that cannot be written is never shared
+        else:
+            B.copy_(target, source)
+        if isinstance(value, np.ndarray):
             release(value)
     for name in absent:
         _, fill = (waiting or {}).get(id(own[name]), (None, None))
@@ -306,11 +314,8 @@ def _differ_in_classes(names: list[str], state: Mapping[str, Any], own: Mapping[
 
 def _array(value: Any) -> Any:
     """A NumPy array as a backend array; floating-point types become float32."""
-    import numpy as np  # the boundary: weights come from files
-
-    value = np.asarray(value)
-    if value.dtype.kind == "f":
-        value = value.astype(np.float32, copy=False)
+    if value.dtype.kind == "f" and value.dtype != "float32":
+        value = value.astype("float32")
     return B.from_numpy(value)
 
 

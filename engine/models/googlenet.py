@@ -71,7 +71,7 @@ class GoogLeNet(Model):
         num_classes: number of outputs.
         aux_logits: whether it has the two auxiliary classifiers that help training.
         transform_input: whether it takes images normalised as usual (mean 0.485, ...; standard deviation 0.229, ...)
-            and normalises them to [-1, 1] itself, as the published weights want.
+            and normalises them to [-1, 1] itself, as the published weights want; None: if there are three channels.
         init_weights: whether the authors' initialisation replaces that of the layers.
         dropout: probability in front of the last layer.
         dropout_aux: probability in the auxiliary classifiers.
@@ -100,7 +100,7 @@ class GoogLeNet(Model):
         self,
         num_classes: int = 1000,
         aux_logits: bool = True,
-        transform_input: bool = False,
+        transform_input: bool | None = False,
         init_weights: bool = True,
         dropout: float = 0.2,
         dropout_aux: float = 0.7,
@@ -110,7 +110,7 @@ class GoogLeNet(Model):
         if transform_input and in_chans != 3:
             raise ValueError(f"[GoogLeNet] transform_input needs 3 channels, got in_chans={in_chans}")
         self.aux_logits = aux_logits
-        self.transform_input = transform_input
+        self.transform_input = in_chans == 3 if transform_input is None else transform_input
         self.conv1 = BasicConv2d(in_chans, 64, 7, stride=2, padding=3)
         self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.conv2 = BasicConv2d(64, 64, 1)
@@ -172,6 +172,6 @@ def googlenet(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> G
     not trained.
     """
     if weights is not None:
-        kwargs.setdefault("transform_input", kwargs.get("in_chans", 3) == 3)
+        kwargs.setdefault("transform_input", None)
         kwargs.setdefault("aux_logits", False)
     return build("googlenet", GoogLeNet, weights, progress, **kwargs)

@@ -141,7 +141,7 @@ class Inception3(Model):
         num_classes: number of outputs.
         aux_logits: whether it has the auxiliary classifier that helps training.
         transform_input: whether it takes images normalised as usual (mean 0.485, ...; standard deviation 0.229, ...)
-            and normalises them to [-1, 1] itself, as the published weights want.
+            and normalises them to [-1, 1] itself, as the published weights want; None: if there are three channels.
         init_weights: whether the authors' initialisation replaces that of the layers.
         dropout: probability in front of the last layer.
         in_chans: channels of the input.
@@ -171,7 +171,7 @@ class Inception3(Model):
         self,
         num_classes: int = 1000,
         aux_logits: bool = True,
-        transform_input: bool = False,
+        transform_input: bool | None = False,
         init_weights: bool = True,
         dropout: float = 0.5,
         in_chans: int = 3,
@@ -180,7 +180,7 @@ class Inception3(Model):
         if transform_input and in_chans != 3:
             raise ValueError(f"[Inception3] transform_input needs 3 channels, got in_chans={in_chans}")
         self.aux_logits = aux_logits
-        self.transform_input = transform_input
+        self.transform_input = in_chans == 3 if transform_input is None else transform_input
         self.Conv2d_1a_3x3 = BasicConv2d(in_chans, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = BasicConv2d(32, 32, 3)
         self.Conv2d_2b_3x3 = BasicConv2d(32, 64, 3, padding=1)
@@ -255,5 +255,5 @@ def inception_v3(*, weights: Any = None, progress: bool = True, **kwargs: Any) -
     With weights, transform_input is on unless in_chans says otherwise.
     """
     if weights is not None:
-        kwargs.setdefault("transform_input", kwargs.get("in_chans", 3) == 3)
+        kwargs.setdefault("transform_input", None)
     return build("inception_v3", Inception3, weights, progress, **kwargs)

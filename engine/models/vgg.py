@@ -139,19 +139,19 @@ def vgg13(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
 
 @register_model()
 def vgg13_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Builds VGG-13 with batch normalisation (133.0 M parameters, 22.6 GFLOP at 224)."""
+    """Builds VGG-13 with batch normalisation (133.1 M parameters, 22.6 GFLOP at 224)."""
     return _vgg("vgg13_bn", (2, 2, 2, 2, 2), True, weights, progress, kwargs)
 
 
 @register_model()
 def vgg16(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Builds VGG-16 (138.4 M parameters, 31.0 GFLOP at 224)."""
+    """Builds VGG-16 (138.4 M parameters, 30.9 GFLOP at 224)."""
     return _vgg("vgg16", (2, 2, 3, 3, 3), False, weights, progress, kwargs)
 
 
 @register_model()
 def vgg16_bn(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> VGG:
-    """Builds VGG-16 with batch normalisation (138.4 M parameters, 31.0 GFLOP at 224)."""
+    """Builds VGG-16 with batch normalisation (138.4 M parameters, 30.9 GFLOP at 224)."""
     return _vgg("vgg16_bn", (2, 2, 3, 3, 3), True, weights, progress, kwargs)
 
 

@@ -181,5 +181,5 @@ class Xception(Model):
 
 @register_model()
 def xception(*, weights: Any = None, progress: bool = True, **kwargs: Any) -> Xception:
-    """Builds Xception (22.9 M parameters, 16.8 GFLOP at 299)."""
+    """Builds Xception (22.9 M parameters, 16.7 GFLOP at 299)."""
     return build("xception", Xception, weights, progress, **kwargs)
