@@ -3,15 +3,13 @@
 Tensors, layers and optimizers have PyTorch's names and semantics. What is heavy or rarely needed (data, train, io,
 models, ...) is imported at its first use.
 """
-# ruff: isort: skip_file
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine import functional as functional, nn as nn, optim as optim, random as random
 from engine._version import __version__ as __version__
-from engine import functional as functional
-from engine import random as random
 from engine.autograd import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
@@ -139,8 +137,6 @@ from engine.tensor import (
     zeros as zeros,
     zeros_like as zeros_like,
 )
-from engine import nn as nn
-from engine import optim as optim
 
 if TYPE_CHECKING:
     from engine import (

@@ -4,7 +4,6 @@ Nothing above this list knows what computes, nothing below it knows what a layer
 `from engine import backend as B` and look the function up at the call (`B.conv2d(...)`), so a tracer or another device
 can stand in for it.
 """
-# ruff: isort: skip_file
 
 from __future__ import annotations
 

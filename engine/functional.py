@@ -11,10 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias
 
-from engine import backend as B
-from engine import random
-from engine.autograd import mode as _grad_mode
-from engine.autograd import record
+from engine import backend as B, random
+from engine.autograd import mode as _grad_mode, record
 from engine.backend import Array
 from engine.tensor import (
     Tensor,

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias, overload
 
 import numpy as np
 
-from engine import autograd, random
-from engine import backend as B
+from engine import autograd, backend as B, random
 from engine.autograd import RemovableHandle, mode, record
 from engine.backend import Array
 

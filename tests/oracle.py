@@ -310,7 +310,7 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Array:
-    """y[n,o,i,j] = bias[o] + sum over c, r, s of weight[o,c,r,s] * x[n, c, i * sh + r * dh - top, j * sw + s * dw - left]"""
+    """y[n,o,i,j] = bias[o] + sum over c, r, s of weight[o,c,r,s] * x[n,c,i*sh + r*dh - top,j*sw + s*dw - left]"""
     (sh, sw), (dh, dw) = pair(stride), pair(dilation)
     n, o = x.shape[0], weight.shape[0]
     cg, kh, kw = weight.shape[1:]

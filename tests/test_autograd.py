@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import engine
-from engine import autograd
-from engine import backend as B
+from engine import autograd, backend as B
 from engine.tensor import Tensor
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import engine
-from engine import backend as B
-from engine import nn
+from engine import backend as B, nn
 from engine.cli import main
 from engine.io import FileFormatError, convert_weights, load_weights, read_weights, save_weights, write_weights
 from engine.io.mapped_file import release

@@ -12,8 +12,7 @@ import pytest
 from execution import output_of
 
 import engine
-from engine import backend as B
-from engine import functional as F
+from engine import backend as B, functional as F
 
 HUGE = 2**40
 

@@ -7,6 +7,7 @@ norm statistics are those of a batch.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import re
 import warnings
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from test_models import BY_SIZE, GOLDEN
-from torchvision_models import AVAILABLE, calibrate, import_torchvision, reference, values
+from torchvision_models import calibrate, import_torchvision, reference, values
 
 import engine
 from engine import models, nn
 from engine.models._registry import load_weights
 
-if not AVAILABLE:
+if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
     pytest.skip("torch and torchvision are not installed", allow_module_level=True)
 
 torch, torchvision = import_torchvision()

@@ -20,8 +20,7 @@ import pytest
 from execution import fresh, tensors
 
 import engine
-from engine import backend as B
-from engine import nn
+from engine import backend as B, nn
 
 EXPECTED = (ValueError, TypeError, IndexError, RuntimeError, OverflowError, MemoryError)
 CALLS_PER_SEED = 5000

@@ -8,8 +8,7 @@ import numpy as np
 import op_cases
 import oracle
 from execution import ISAS, check, forward_backward, running, tensors
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 from hypothesis.extra import numpy as hnp
 from op_cases import Case, distinct, normal
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from unittest import mock
 
 import numpy as np
 
-AVAILABLE = importlib.util.find_spec("torch") is not None and importlib.util.find_spec("torchvision") is not None
 PERIOD = 1_000_003  # of the random numbers, a prime; drawing gigabytes would take longer than the networks
 
 

@@ -22,7 +22,10 @@ namespace {
 inline void copy_bytes(char* dst, const char* src, int64_t bytes) {
     if (bytes == 1) {
         *dst = *src;
-    } else if ((bytes & 3) != 0 || bytes >= 1024) {
+    } else if (((reinterpret_cast<uintptr_t>(dst) | reinterpret_cast<uintptr_t>(src) |
+                 static_cast<uintptr_t>(bytes)) &
+                3) != 0 ||
+               bytes >= 1024) {
         __builtin_memcpy(dst, src, static_cast<size_t>(bytes));
     } else {
         // Whole 4-byte words of any type; integer vectors, so that no bit pattern is altered.
@@ -70,12 +73,13 @@ inline void add_rows_of(const AddRowsArgs& a) {
                       a.inner_end - a.inner_begin);
 }
 
-template <class T>
+// Rows of bytes may lie at any address, so elements go through memcpy, which is one move.
+template <int kBytes>
 inline void take_elements(const TakeRowsArgs& a) {
-    const T* src = reinterpret_cast<const T*>(a.src);
-    T* dst = reinterpret_cast<T*>(a.dst);
     for (int64_t o = a.begin; o < a.end; ++o)
-        for (int64_t j = 0; j < a.count; ++j) dst[o * a.count + j] = src[o * a.axis + a.index[j]];
+        for (int64_t j = 0; j < a.count; ++j)
+            __builtin_memcpy(a.dst + (o * a.count + j) * kBytes,
+                             a.src + (o * a.axis + a.index[j]) * kBytes, kBytes);
 }
 
 // Calls line(src offset, dst offset, index offset) for each line.
@@ -135,9 +139,9 @@ void copy_rows(const CopyRowsArgs& a) {
 }
 
 void take_rows(const TakeRowsArgs& a) {
-    if (a.bytes == 4) return take_elements<int32_t>(a);
-    if (a.bytes == 8) return take_elements<int64_t>(a);
-    if (a.bytes == 1) return take_elements<uint8_t>(a);
+    if (a.bytes == 4) return take_elements<4>(a);
+    if (a.bytes == 8) return take_elements<8>(a);
+    if (a.bytes == 1) return take_elements<1>(a);
     for (int64_t o = a.begin; o < a.end; ++o)
         for (int64_t j = 0; j < a.count; ++j)
             copy_bytes(a.dst + (o * a.count + j) * a.bytes,

@@ -4,13 +4,13 @@
 namespace engine {
 namespace ENGINE_ISA {
 
-// Most rows of a register tile with 1, 2, 3, 4 vectors per row: rows * vectors sums, the vectors of B
-// and one broadcast must fit the register file.
+// Most rows of a register tile with 1, 2, 3, 4 vectors per row: rows * vectors sums, the vectors of
+// B and one broadcast must fit the register file.
 #if defined(ENGINE_ISA_IS_avx512)  // 32 registers
 enum { kRows1 = 14, kRows2 = 14, kRows3 = 9, kRows4 = 6 };
 #elif defined(ENGINE_ISA_IS_neon)  // 32 registers
 enum { kRows1 = 14, kRows2 = 12, kRows3 = 9, kRows4 = 6 };
-#else  // 16 registers
+#else                              // 16 registers
 enum { kRows1 = 12, kRows2 = 6, kRows3 = 4, kRows4 = 3 };
 #endif
 

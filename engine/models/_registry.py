@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from engine import backend as B
-from engine import init
+from engine import backend as B, init
 from engine.models._model import Model
 from engine.nn import Module
 from engine.tensor import Tensor
@@ -302,7 +301,7 @@ def load_weights(
         warnings.warn(
             f"{type(model).__name__}: the weights have no values that fit {', '.join(left_out)}: train these "
             f"parameters before use (the model has num_classes={model.num_classes})",
-            stacklevel=4,
+            stacklevel=5,
         )
     return left_out
 

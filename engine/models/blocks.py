@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine import functional as F
-from engine import init, nn
+from engine import functional as F, init, nn
 from engine.tensor import Tensor, tensor
 
 __all__ = [

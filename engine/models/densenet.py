@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine import functional as F
-from engine import init, nn
+from engine import functional as F, init, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
 from engine.models.blocks import zero_bias

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from engine import functional as F
-from engine import init, nn
+from engine import functional as F, init, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
 from engine.models.blocks import BasicConv2d, imagenet_to_inception

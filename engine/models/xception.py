@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine import functional as F
-from engine import nn
+from engine import functional as F, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
 from engine.models.blocks import init_conv_fan_out

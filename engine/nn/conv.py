@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from engine import functional as F
-from engine import init
+from engine import functional as F, init
 from engine.nn.module import Module
 from engine.nn.padding import wrap
 from engine.tensor import Parameter, Tensor, empty

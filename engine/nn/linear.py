@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine import functional as F
-from engine import init
+from engine import functional as F, init
 from engine.nn.module import Module
 from engine.tensor import Parameter, Tensor, empty
 

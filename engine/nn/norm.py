@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine import backend as B
-from engine import functional as F
-from engine import init
+from engine import backend as B, functional as F, init
 from engine.nn.module import Module
 from engine.tensor import Parameter, Tensor, empty, ones, tensor, zeros
 
