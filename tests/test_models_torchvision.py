@@ -7,7 +7,6 @@ norm statistics are those of a batch.
 from __future__ import annotations
 
 import gc
-import importlib.util
 import re
 import warnings
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 from test_models import BY_SIZE, GOLDEN
-from torchvision_models import calibrate, import_torchvision, reference, values
+from torchvision_models import AVAILABLE, calibrate, import_torchvision, reference, values
 
 import engine
 from engine import models, nn
+from engine.io.torch_file import load_state_dict_file, release
 from engine.models._registry import load_weights
 
-if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
+if not AVAILABLE:
     pytest.skip("torch and torchvision are not installed", allow_module_level=True)
 
 torch, torchvision = import_torchvision()
@@ -49,8 +49,23 @@ def loaded(name: str, state: dict[str, np.ndarray], **config: Any) -> Any:
     return model
 
 
+def through_files(theirs: Any, folder: Path) -> dict[str, np.ndarray]:
+    """The state dict as our reader finds it in torch's zip file, after comparison with its legacy file."""
+    paths = {form: folder / f"{form}.pth" for form in ("zip", "legacy")}
+    for form, path in paths.items():
+        torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=form == "zip")
+    state, legacy = (load_state_dict_file(path) for path in paths.values())
+    assert list(state) == list(legacy) == list(theirs.state_dict())
+    for key in list(legacy):
+        assert np.array_equal(state[key], legacy.pop(key)), key
+        release(state[key])
+    for path in paths.values():
+        path.unlink()  # mapped memory outlives the name
+    return state
+
+
 @pytest.mark.parametrize("name", BY_SIZE)
-def test_logits(name: str) -> None:
+def test_logits(name: str, tmp_path: Path) -> None:
     needed = 16 * GOLDEN[name]["parameters"]  # theirs, ours, and ours packed for the kernels
     if needed > free_memory():
         pytest.skip(f"needs {needed >> 30} GiB of free memory")
@@ -59,6 +74,8 @@ def test_logits(name: str) -> None:
     calibrate(theirs, torch.from_numpy(x))
     with torch.no_grad():
         want = theirs(torch.from_numpy(x)).numpy()
+    state.clear()
+    state = through_files(theirs, tmp_path)
     del theirs
     ours = loaded(name, state).eval()
     state.clear()

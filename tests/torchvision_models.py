@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 
+AVAILABLE = all(importlib.util.find_spec(name) is not None for name in ("torch", "torchvision"))
 PERIOD = 1_000_003  # of the random numbers, a prime; drawing gigabytes would take longer than the networks
 
 

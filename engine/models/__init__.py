@@ -137,8 +137,14 @@ _OF_WEIGHTS = ("Weights", "WeightsEnum", "get_model_weights", "get_weight")
 
 def __getattr__(name: str) -> Any:
     """Weights by name (get_weight, ResNet50_Weights, ...): their table is read when it is first asked for."""
-    if name.endswith("_Weights") or name in ("Weights", "WeightsEnum", "get_model_weights", "get_weight"):
+    if name.endswith("_Weights") or name in _OF_WEIGHTS:
         from engine.models import _weights
 
         return getattr(_weights, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from engine.models import _weights
+
+    return sorted([*globals(), *_OF_WEIGHTS, *_weights.enum_names()])

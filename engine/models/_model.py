@@ -73,7 +73,7 @@ class Model(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._frozen and self.training:  # a module around this one may have switched the norms over our heads
+        if self._frozen and self.training:  # train() of a part of this model may have switched frozen norms on
             self._hold_norms()
         return super().__call__(*args, **kwargs)
 

@@ -427,8 +427,9 @@ class Module:
         """Sets training mode (dropout draws, batch norm uses and tracks batch statistics) here and below."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for child in self.children():  # through their own train, which may hold parts of them back
+            child.train(mode)
         return self
 
     def eval(self: M) -> M:
@@ -594,7 +595,7 @@ class Module:
         missing: list[str] = []
         errors: list[str] = []
         known: set[str] = set()
-        fitting: list[tuple[Module, str, Tensor]] = []
+        fitting: list[tuple[Module, str, Any]] = []
         for prefix, module in self.named_modules(remove_duplicate=False):
             prefix = f"{prefix}." if prefix else ""
             for name, target in module._own_state():
@@ -604,12 +605,15 @@ class Module:
                     if name not in module._optional_state:
                         missing.append(key)
                     continue
+                source = state_dict[key]
                 try:
-                    source = _as_tensor(state_dict[key])
+                    # Arrays are turned into tensors one by one below: here only what they are counts.
+                    if not (isinstance(source, Tensor) or _is_plain_array(source)):
+                        source = _as_tensor(source)
                 except (TypeError, ValueError) as error:
                     errors.append(
                         f'While copying the parameter named "{key}", expected a Tensor or array, '
-                        f"got {type(state_dict[key]).__name__}: {error}."
+                        f"got {type(source).__name__}: {error}."
                     )
                     continue
                 shape, expected = tuple(source.shape), tuple(target.shape)
@@ -630,7 +634,7 @@ class Module:
         if errors:
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
         for module, name, source in fitting:
-            target, array = module.__dict__[name], source.data
+            target, array = module.__dict__[name], _as_tensor(source).data
             if array.dtype != target.data.dtype:
                 array = B.cast(array, target.data.dtype)
             if not assign:
@@ -670,6 +674,12 @@ class _Incompatible(IncompatibleKeys):
 
 def _indent(text: str) -> str:
     return text.replace("\n", "\n  ")
+
+
+def _is_plain_array(value: Any) -> bool:
+    """Whether `value` is a NumPy array that is sure to become a tensor."""
+    dtype = getattr(value, "dtype", None)
+    return type(value).__module__.startswith("numpy") and getattr(dtype, "str", "") in ("<f4", "<i8", "|u1", "|b1")
 
 
 def _as_tensor(value: Any) -> Tensor:
