@@ -135,10 +135,11 @@ class BuildExt(build_ext):
 def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
-    augment = Extension("engine.data._augment", ["engine/data/_augment.pyx"], extra_compile_args=["-O3", "-g0"])
-    cython = (
-        cythonize([augment], language_level=3, build_dir="build/cython") if (ROOT / augment.sources[0]).exists() else []
-    )
+    modules = [
+        Extension(f"engine.data.{path.stem}", [str(path.relative_to(ROOT))], extra_compile_args=["-O3", "-g0"])
+        for path in sorted((ROOT / "engine" / "data").glob("*.pyx"))
+    ]
+    cython = cythonize(modules, language_level=3, build_dir="build/cython")
     return [Extension("engine._C", sorted(str(p.relative_to(ROOT)) for p in CSRC.rglob("*.cpp"))), *cython]
 
 

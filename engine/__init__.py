@@ -142,6 +142,7 @@ if TYPE_CHECKING:
     from engine import (
         callbacks as callbacks,
         data as data,
+        interpret as interpret,
         io as io,
         metrics as metrics,
         models as models,
@@ -153,7 +154,7 @@ if TYPE_CHECKING:
 get_num_threads = num_threads
 float, int, long = float32, int32, int64
 
-_LAZY = ("callbacks", "cli", "cuda", "data", "io", "metrics", "models", "plots", "train")
+_LAZY = ("callbacks", "cli", "cuda", "data", "interpret", "io", "metrics", "models", "plots", "train")
 _LAZY_FUNCTIONS = ("load_weights", "save_weights")
 
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 
 #include "core/parallel.h"
 #include "ops/gemm.h"
+#include "ops/update.h"
 
 namespace engine {
 
@@ -77,11 +77,12 @@ std::shared_ptr<Workspace> pack_filters(const Conv& c, const Array& w, const Pan
 bool run(const Problem& q, const Panels& panels, const float* filters) {
     const int64_t tiles_h = (q.oh + 3) / 4, tiles_w = (q.ow + 3) / 4;
     const int64_t per_image = tiles_h * tiles_w, tiles = q.n * per_image;
-    // Multiples of the register tile's rows; the transformed input should stay in the second-level
-    // cache.
-    const int64_t wanted = q.channels <= 128 ? 28 : 14;
+    // Two register tiles of rows: enough to reuse a filter panel, few enough for the transformed
+    // input to stay in the second-level cache up to 256 channels. Measured 14 to 168: 28 wins at
+    // all sizes.
+    constexpr int64_t kBlock = 28;
     const int64_t blocks = std::max<int64_t>(
-        1, std::max((tiles + wanted - 1) / wanted, std::min<int64_t>(tiles / 14, 8)));
+        1, std::max((tiles + kBlock - 1) / kBlock, std::min<int64_t>(tiles / 14, 8)));
     const int64_t block = (tiles + blocks - 1) / blocks;
     // 16 floats more than a power of two: planes that start 4 KiB apart would fight for cache
     // lines.
@@ -187,117 +188,128 @@ void data_winograd(const Conv& c, const Array& dy, const Array& w, const Array& 
         data_direct(c, dy, w, dx);
 }
 
-// Blocks of tiles: both operands are transformed into scratch, then 36 products whose depth runs
-// over the tiles add to the part's sums. Items are parts of the tiles times shares of the output
-// channels.
+// Both operands of a block of tiles are transformed, then each of the 36 elements is a product
+// whose depth runs over the block's tiles. Few channels: every part of the tiles has sums of its
+// own, which fit the second-level cache of the thread that works on the part, and the parts are
+// added in order
+// ("fused"). Many channels: one set of sums, the threads share the tiles, then the elements
+// ("staged"). Neither depends on the number of threads.
 void weight_winograd(const Conv& c, const Array& dy, const Array& x, const Array& dw,
                      float* dbias) {
+    const float *src = x.f32(), *grad = dy.f32();
     const int64_t gp = pixel_stride(dy), xp = pixel_stride(x);
     const int64_t tiles_h = (c.oh + 3) / 4, tiles_w = (c.ow + 3) / 4;
     const int64_t per_image = tiles_h * tiles_w, tiles = c.n * per_image;
-    constexpr int64_t kBlock = 56;
-    const Panels panels(c.ic, c.oc);  // columns: output channels; rows of the sums: input channels
-    const int64_t sums_floats = kElements * c.ic * panels.count() * panels.full_width();
-    const int64_t by_memory = std::max<int64_t>(1, (int64_t{6} << 20) / sums_floats);
-    const int64_t parts = std::max<int64_t>(1, std::min({int64_t{8}, by_memory, tiles / kBlock}));
-    const int64_t shares = std::min(panels.count(), (8 + parts - 1) / parts);
-    const int64_t v_plane = kBlock * c.ic + 16, w_plane = kBlock * panels.full_width() + 16;
-    const int64_t own_floats = kElements * (v_plane + w_plane);
+    const Panels panels(c.ic, c.oc);
+    // Rows are 16 floats longer than whole vectors: rows 4 KiB apart would fight for cache lines.
+    const int64_t pitch = (c.oc + 15) / 16 * 16 + 16;
+    const int64_t sums_plane = c.ic * pitch, sums_floats = kElements * sums_plane;
+    const bool fused = sums_floats <= int64_t{1} << 18;  // 1 MiB: 64 channels on both sides
+    const int64_t parts = fused ? std::max<int64_t>(1, std::min<int64_t>(8, tiles / 56)) : 1;
+    const int64_t wanted = fused ? 56 : 96;
+    const int64_t v_plane = wanted * c.ic + 16, g_plane = wanted * pitch;
+    // The last row's last vector may reach beyond its columns; what is read there is not stored.
+    constexpr int64_t kSlack = 64;
+    const int64_t own_floats = kElements * (v_plane + g_plane) + kSlack;
+    const int64_t owners = fused ? num_threads() : 1;
     const int64_t zero_floats = std::max(c.ic, c.oc);
-    Workspace scratch(static_cast<size_t>(num_threads() * own_floats + zero_floats) *
-                      sizeof(float));
-    float* zeros = scratch.f32() + num_threads() * own_floats;
+    Workspace scratch(static_cast<size_t>(owners * own_floats + zero_floats) * sizeof(float));
+    Workspace all_sums(static_cast<size_t>(parts * sums_floats) * sizeof(float));
+    float *sums = all_sums.f32(), *zeros = scratch.f32() + owners * own_floats;
     std::memset(zeros, 0, static_cast<size_t>(zero_floats) * sizeof(float));
-    Workspace partial(static_cast<size_t>(parts * sums_floats) * sizeof(float));
 
-    parallel_for(parts * shares, [&](int64_t begin, int64_t end, int thread) {
-        float* v = scratch.f32() + thread * own_floats;
-        float* g_tiles = v + kElements * v_plane;
+    const auto transform = [&](int64_t first, int64_t begin, int64_t end, float* v, float* g) {
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t t = first + i;
+            const int64_t n = t / per_image, th = t % per_image / tiles_w, tw = t % tiles_w;
+            const float* pixels[kElements];
+            window(src + n * c.ih * c.iw * xp, xp, c.ih, c.iw, 4 * th - c.pad_top,
+                   4 * tw - c.pad_left, 6, zeros, pixels);
+            kernels().winograd_input({pixels, c.ic, v + i * c.ic, v_plane});
+            window(grad + n * c.oh * c.ow * gp, gp, c.oh, c.ow, 4 * th, 4 * tw, 4, zeros, pixels);
+            kernels().winograd_gradient({pixels, c.oc, g + i * pitch, g_plane});
+        }
+    };
+    const auto multiply = [&](int64_t begin, int64_t end, int64_t depth, bool accumulate,
+                              const float* v, const float* g, float* into) {
         const int64_t tap = 0;
-        for (int64_t item = begin; item < end; ++item) {
-            const int64_t part = item / shares, share = item % shares;
-            const int64_t first_panel = panels.count() * share / shares;
-            const int64_t last_panel = panels.count() * (share + 1) / shares;
-            float* sums = partial.f32() + part * sums_floats;
-            const int64_t first = tiles * part / parts, last = tiles * (part + 1) / parts;
-            for (int64_t start = first; start < last; start += kBlock) {
-                const int64_t count = std::min(kBlock, last - start);
-                for (int64_t t = start; t < start + count; ++t) {
-                    const int64_t n = t / per_image, th = t % per_image / tiles_w, tw = t % tiles_w;
-                    const float* pixels[kElements];
-                    window(x.f32() + n * c.ih * c.iw * xp, xp, c.ih, c.iw, 4 * th - c.pad_top,
-                           4 * tw - c.pad_left, 6, zeros, pixels);
-                    kernels().winograd_input({pixels, c.ic, v + (t - start) * c.ic, v_plane});
-                }
-                for (int64_t p = first_panel; p < last_panel; ++p) {
-                    const int64_t width = panels.width(p), columns = panels.columns_of(p);
-                    if (columns < width)
-                        std::memset(g_tiles, 0,
-                                    static_cast<size_t>(kElements * w_plane) * sizeof(float));
-                    for (int64_t t = start; t < start + count; ++t) {
-                        const int64_t n = t / per_image, th = t % per_image / tiles_w,
-                                      tw = t % tiles_w;
-                        const float* pixels[16];
-                        window(dy.f32() + n * c.oh * c.ow * gp, gp, c.oh, c.ow, 4 * th, 4 * tw, 4,
-                               zeros, pixels);
-                        for (const float*& pixel : pixels)
-                            if (pixel != zeros) pixel += p * panels.full_width();
-                        kernels().winograd_gradient(
-                            {pixels, columns, g_tiles + (t - start) * width, w_plane});
-                    }
-                    GemmArgs g{};
-                    g.a_row = 1;
-                    g.a_depth = c.ic;
-                    g.taps = &tap;
-                    g.tap_count = 1;
-                    g.depth = count;
-                    g.b_row = width;
-                    g.c_row = width;
-                    g.rows = c.ic;
-                    g.columns = width;
-                    g.vectors = panels.vectors_of(p);
-                    g.accumulate = start > first;
-                    for (int64_t e = 0; e < kElements; ++e) {
-                        g.a = v + e * v_plane;
-                        g.b = g_tiles + e * w_plane;
-                        g.c = sums + kElements * panels.offset(p) + e * c.ic * width;
-                        kernels().gemm(g);
-                    }
+        GemmArgs args{};
+        args.a_row = 1;
+        args.a_depth = c.ic;
+        args.taps = &tap;
+        args.tap_count = 1;
+        args.depth = depth;
+        args.b_row = pitch;
+        args.c_row = pitch;
+        args.rows = c.ic;
+        args.accumulate = accumulate;
+        for (int64_t e = begin; e < end; ++e)
+            for (int64_t p = 0; p < panels.count(); ++p) {
+                args.a = v + e * v_plane;
+                args.b = g + e * g_plane + p * panels.full_width();
+                args.c = into + e * sums_plane + p * panels.full_width();
+                args.columns = panels.columns_of(p);
+                args.vectors = panels.vectors_of(p);
+                kernels().gemm(args);
+            }
+    };
+
+    if (fused) {
+        parallel_for(parts, [&](int64_t begin, int64_t end, int thread) {
+            float* v = scratch.f32() + thread * own_floats;
+            float* g = v + kElements * v_plane;
+            for (int64_t part = begin; part < end; ++part) {
+                const int64_t first = tiles * part / parts, last = tiles * (part + 1) / parts;
+                for (int64_t start = first; start < last; start += wanted) {
+                    const int64_t count = std::min(wanted, last - start);
+                    transform(start, 0, count, v, g);
+                    multiply(0, kElements, count, start > first, v, g, sums + part * sums_floats);
                 }
             }
+        });
+        parallel_for(kElements, [&](int64_t begin, int64_t end, int) {
+            for (int64_t part = 1; part < parts; ++part)
+                for (int64_t i = begin * sums_plane; i < end * sums_plane; ++i)
+                    sums[i] += sums[part * sums_floats + i];
+        });
+    } else {
+        float *v = scratch.f32(), *g = v + kElements * v_plane;
+        for (int64_t first = 0; first < tiles; first += wanted) {
+            const int64_t count = std::min(wanted, tiles - first);
+            parallel_for(count, [&](int64_t begin, int64_t end, int) {
+                transform(first, begin, end, v, g);
+            });
+            parallel_for(kElements, [&](int64_t begin, int64_t end, int) {
+                multiply(begin, end, count, first > 0, v, g, sums);
+            });
+        }
+    }
+
+    // Back to filters, and from [k][ic][oc] to the weight's layout, sixteen input channels at a
+    // time.
+    constexpr int64_t kRun = 16;
+    const int64_t turn_floats = kRun * 9 * pitch;
+    Workspace turned(static_cast<size_t>(num_threads() * turn_floats) * sizeof(float));
+    float* filters = dw.f32();
+    parallel_for((c.ic + kRun - 1) / kRun, [&](int64_t begin, int64_t end, int thread) {
+        float* own = turned.f32() + thread * turn_floats;
+        for (int64_t first = begin * kRun; first < std::min(end * kRun, c.ic); first += kRun) {
+            const int64_t count = std::min(kRun, c.ic - first);
+            for (int64_t i = 0; i < count; ++i)
+                kernels().winograd_filter(
+                    {sums + (first + i) * pitch, sums_plane, c.oc, own + i * 9 * pitch, pitch});
+            for (int64_t oc = 0; oc < c.oc; ++oc)
+                for (int64_t k = 0; k < 9; ++k) {
+                    float* to = filters + (oc * 9 + k) * c.ic + first;
+                    for (int64_t i = 0; i < count; ++i) to[i] = own[(i * 9 + k) * pitch + oc];
+                }
         }
     });
-
-    // Parts are added in order; then back to filters, and from [k][ic][oc] to the weight's layout.
-    const int64_t turn_floats = 9 * panels.full_width();
-    Workspace turned(static_cast<size_t>(num_threads() * turn_floats) * sizeof(float));
-    parallel_for(panels.count() * c.ic, std::max<int64_t>(1, 64),
-                 [&](int64_t begin, int64_t end, int thread) {
-                     float* own = turned.f32() + thread * turn_floats;
-                     for (int64_t item = begin; item < end; ++item) {
-                         const int64_t p = item / c.ic, i = item % c.ic, width = panels.width(p);
-                         float* sums = partial.f32() + kElements * panels.offset(p) + i * width;
-                         for (int64_t part = 1; part < parts; ++part)
-                             for (int64_t e = 0; e < kElements; ++e) {
-                                 const float* more = sums + part * sums_floats + e * c.ic * width;
-                                 for (int64_t j = 0; j < width; ++j)
-                                     sums[e * c.ic * width + j] += more[j];
-                             }
-                         kernels().winograd_filter({sums, c.ic * width, width, own, width});
-                         for (int64_t j = 0; j < panels.columns_of(p); ++j) {
-                             float* filter =
-                                 dw.f32() + (p * panels.full_width() + j) * 9 * c.ic + i;
-                             for (int64_t k = 0; k < 9; ++k) filter[k * c.ic] = own[k * width + j];
-                         }
-                     }
-                 });
-    float check = 0.0f;
-    for (int64_t i = 0; i < dw.numel(); ++i) check += dw.f32()[i] * 0.0f;
-    if (std::isnan(check)) {
+    if (!all_finite({dw})) {
         weight_direct(c, dy, x, dw, dbias);
         return;
     }
-    if (dbias) column_sums(dy.f32(), gp, c.n * c.oh * c.ow, c.oc, dbias);
+    if (dbias) column_sums(grad, gp, c.n * c.oh * c.ow, c.oc, dbias);
 }
 
 }  // namespace engine

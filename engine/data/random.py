@@ -1,12 +1,14 @@
 """Random numbers per sample: a function of (seed, epoch, sample), not of the batch it travels in.
 
 Augmentation drawn here is the same whatever the batch size, the order, the number of workers or the point at which a
-run was resumed. Method: SplitMix64 (Steele, Lea, Flood 2014) in counter form, vectorised over the batch.
+run was resumed. Method: SplitMix64 (Steele, Lea, Flood 2014) in counter form, vectorised over the batch, or over a
+field for one sample.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -65,3 +67,89 @@ class SampleRandom:
         if high <= low:
             raise ValueError(f"[SampleRandom] expected low < high, got {low} and {high}")
         return np.minimum(np.floor(self.uniform(low, high)).astype(np.int64), high - 1)
+
+    def streams(self) -> list[Stream]:
+        """Returns a stream of its own for each sample, which may be drawn from at will.
+
+        Costs each sample one number, however many are then drawn from the stream.
+
+        Example:
+            >>> first, second = SampleRandom(0, epoch=0, indices=[4, 5]).streams()
+            >>> bool(0 <= first.uniform() < 1)
+            True
+        """
+        self._drawn += 1
+        bits = _mix(self._keys + np.array([self._drawn & _MASK], np.uint64) * _GOLDEN)
+        return [Stream(key) for key in bits.tolist()]
+
+
+class Stream:
+    """The random numbers of one sample: like a NumPy generator's, but cheap to make.
+
+    Args:
+        key: any integer; equal keys give equal numbers.
+
+    Example:
+        >>> Stream(7).permutation(4) == Stream(7).permutation(4)
+        True
+        >>> Stream(7).uniform(size=(2, 3)).shape
+        (2, 3)
+    """
+
+    def __init__(self, key: int) -> None:
+        self._key = key & _MASK
+        self._drawn = 0
+
+    def bits(self) -> int:
+        """Returns the next 64 random bits."""
+        self._drawn += 1
+        value = (self._key + self._drawn * 0x9E3779B97F4A7C15) & _MASK
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+        return value ^ (value >> 31)
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, size: Sequence[int] | None = None) -> Any:
+        """Returns a number uniform in [low, high), or a field of them.
+
+        Args:
+            low: the smallest value.
+            high: the bound, not included.
+            size: the field's shape; None for one number.
+        """
+        if size is None:
+            return low + (high - low) * ((self.bits() >> 11) * 2.0**-53)
+        counter = np.arange(1, int(np.prod(size)) + 1, dtype=np.uint64) * _GOLDEN
+        values = _mix(np.array([self.bits()], np.uint64) + counter)
+        return low + (high - low) * ((values >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(size)
+
+    def integers(self, low: int, high: int) -> int:
+        """Returns an integer uniform in [low, high).
+
+        Args:
+            low: the smallest value.
+            high: the bound, not included; greater than `low`.
+        """
+        if high <= low:
+            raise ValueError(f"[Stream] expected low < high, got {low} and {high}")
+        return low + (self.bits() * (high - low) >> 64)
+
+    def permutation(self, count: int) -> list[int]:
+        """Returns the numbers 0 to count - 1 in random order.
+
+        Args:
+            count: how many.
+        """
+        order = list(range(count))
+        for last in range(count - 1, 0, -1):
+            other = self.integers(0, last + 1)
+            order[last], order[other] = order[other], order[last]
+        return order
+
+    def beta(self, a: float, b: float) -> float:
+        """Returns a number of the beta distribution.
+
+        Args:
+            a: the first parameter, positive.
+            b: the second parameter, positive.
+        """
+        return float(np.random.Generator(np.random.PCG64(self.bits())).beta(a, b))

@@ -1,7 +1,7 @@
-"""Classification metrics in NumPy, with scikit-learn's definitions.
+"""Metrics of predicted labels.
 
 Everything but top-k accuracy is read off the confusion matrix, so a large data set needs no more memory than that:
-`ConfusionMatrix` collects it batch by batch. Arguments come in scikit-learn's order: truth first.
+`ConfusionMatrix` collects it batch by batch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import numpy as np
 __all__ = [
     "ConfusionMatrix",
     "Scores",
+    "TopKAccuracy",
     "accuracy",
+    "balanced_accuracy",
     "classification_report",
     "confusion_matrix",
     "f1",
+    "f_beta",
+    "most_confused",
     "precision",
     "precision_recall_f1",
     "recall",
@@ -25,8 +29,14 @@ __all__ = [
 ]
 
 
-def _labels(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values.detach().numpy() if hasattr(values, "detach") else values)
+def array_of(values: Any) -> np.ndarray:
+    """A tensor, with or without gradient, or anything else as an array."""
+    return np.asarray(values.detach().numpy() if hasattr(values, "detach") else values)
+
+
+def labels_of(name: str, values: Any) -> np.ndarray:
+    """Checked labels, one per sample."""
+    array = array_of(values)
     if array.ndim != 1:
         raise ValueError(
             f"[metrics] expected {name} with one label per sample, got an array of shape {array.shape}: take argmax of "
@@ -38,7 +48,7 @@ def _labels(name: str, values: Any) -> np.ndarray:
 
 
 def _pair(targets: Any, predictions: Any) -> tuple[np.ndarray, np.ndarray]:
-    targets, predictions = _labels("targets", targets), _labels("predictions", predictions)
+    targets, predictions = labels_of("targets", targets), labels_of("predictions", predictions)
     if len(targets) != len(predictions):
         raise ValueError(
             f"[metrics] expected one prediction per target, got {len(targets)} targets and {len(predictions)} "
@@ -82,8 +92,8 @@ def top_k_accuracy(targets: Any, scores: Any, k: int = 5) -> float:
         >>> top_k_accuracy([0, 2], [[0.5, 0.4, 0.1], [0.6, 0.3, 0.1]], k=2)
         0.5
     """
-    targets = _labels("targets", targets)
-    scores = np.asarray(scores.detach().numpy() if hasattr(scores, "detach") else scores)
+    targets = labels_of("targets", targets)
+    scores = array_of(scores)
     if scores.ndim != 2 or len(scores) != len(targets):
         raise ValueError(
             f"[top_k_accuracy] expected scores of shape ({len(targets)}, classes), got an array of shape {scores.shape}"
@@ -146,14 +156,26 @@ class Scores(NamedTuple):
     support: Any
 
 
+def _check_average(average: str | None) -> None:
+    if average not in (None, "micro", "macro", "weighted"):
+        raise ValueError(f'[metrics] expected average "micro", "macro", "weighted" or None, got {average!r}')
+
+
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, zero_division: float) -> np.ndarray:
     result = np.full(numerator.shape, float(zero_division))
     np.divide(numerator, denominator, out=result, where=denominator != 0)
     return result
 
 
-def _scores(matrix: np.ndarray, average: str | None, zero_division: float, outside: tuple[Any, Any] = (0, 0)) -> Scores:
-    """Scores from a confusion matrix; `outside` counts truth and predictions in rows or columns that it lacks."""
+def _scores(
+    matrix: np.ndarray,
+    average: str | None,
+    zero_division: float,
+    outside: tuple[Any, Any] = (0, 0),
+    beta: float = 1.0,
+) -> Scores:
+    """Scores, with F-beta for F1, from a confusion matrix; `outside` counts truth and predictions in rows or columns
+    that it lacks."""
     hits = np.diag(matrix).astype(np.float64)
     predicted = matrix.sum(axis=0).astype(np.float64) + outside[1]
     support = matrix.sum(axis=1) + outside[0]
@@ -164,8 +186,9 @@ def _scores(matrix: np.ndarray, average: str | None, zero_division: float, outsi
         true = support.astype(np.float64)
     precisions = _ratio(hits, predicted, zero_division)
     recalls = _ratio(hits, true, zero_division)
-    # 2 TP / (2 TP + FP + FN): defined wherever the class occurs on either side.
-    f1s = _ratio(2 * hits, predicted + true, zero_division)
+    # (1 + b²) TP / ((1 + b²) TP + FP + b² FN): defined wherever the class occurs on either side.
+    square = beta * beta
+    f1s = recalls if np.isinf(beta) else _ratio((1 + square) * hits, predicted + square * true, zero_division)
     if average is None:
         return Scores(precisions, recalls, f1s, support)
     if average == "micro":
@@ -203,18 +226,23 @@ def precision_recall_f1(
         >>> precision_recall_f1([0, 0, 1, 1], [0, 1, 1, 1], average=None).recall
         array([0.5, 1. ])
     """
-    if average not in (None, "micro", "macro", "weighted"):
-        raise ValueError(f'[metrics] expected average "micro", "macro", "weighted" or None, got {average!r}')
+    return _scores_of_labels(targets, predictions, average, labels, zero_division)
+
+
+def _scores_of_labels(
+    targets: Any, predictions: Any, average: str | None, labels: Any, zero_division: float, beta: float = 1.0
+) -> Scores:
+    _check_average(average)
     targets, predictions = _pair(targets, predictions)
     matrix = confusion_matrix(targets, predictions, labels)
     if labels is None:
-        return _scores(matrix, average, zero_division)
+        return _scores(matrix, average, zero_division, beta=beta)
     # A decision between a listed and an unlisted class still counts for the listed one.
     chosen = np.asarray(labels)
     true = np.array([np.count_nonzero(targets == label) for label in chosen], np.int64)
     predicted = np.array([np.count_nonzero(predictions == label) for label in chosen], np.int64)
     outside = (true - matrix.sum(axis=1), predicted - matrix.sum(axis=0))
-    return _scores(matrix, average, zero_division, outside)
+    return _scores(matrix, average, zero_division, outside, beta)
 
 
 def precision(
@@ -253,6 +281,134 @@ def f1(
     return precision_recall_f1(targets, predictions, average, labels, zero_division).f1
 
 
+def f_beta(
+    targets: Any,
+    predictions: Any,
+    beta: float,
+    average: str | None = "macro",
+    labels: Any = None,
+    zero_division: float = 0.0,
+) -> Any:
+    """Weighted harmonic mean of precision and recall. Other arguments as in `precision_recall_f1`.
+
+    Args:
+        targets: true labels (N,).
+        predictions: predicted labels (N,).
+        beta: how many times as much recall matters as precision: 0 is precision, 1 is F1, infinity is recall.
+        average: "micro", "macro", "weighted" or None.
+        labels: the classes that count.
+        zero_division: the value of a ratio whose denominator is 0.
+
+    Raises:
+        ValueError: for a negative beta, another average or unequal lengths.
+
+    Example:
+        >>> round(f_beta([0, 0, 1, 1], [0, 1, 1, 1], beta=2), 4)
+        0.7323
+
+    Follows sklearn.metrics.fbeta_score.
+    """
+    if not beta >= 0:
+        raise ValueError(f"[f_beta] expected beta of at least 0, got {beta}")
+    return _scores_of_labels(targets, predictions, average, labels, zero_division, beta).f1
+
+
+def _balanced(matrix: np.ndarray, adjusted: bool) -> float:
+    support = matrix.sum(axis=1)
+    present = support > 0
+    count = int(present.sum())
+    if not count:
+        return float("nan")
+    score = float(np.mean(np.diag(matrix)[present] / support[present]))
+    if not adjusted:
+        return score
+    return (score - 1 / count) / (1 - 1 / count) if count > 1 else float("nan")
+
+
+def balanced_accuracy(targets: Any, predictions: Any, adjusted: bool = False) -> float:
+    """Mean recall of the classes that occur in the truth, so that a frequent class cannot hide a rare one.
+
+    Args:
+        targets: true labels (N,).
+        predictions: predicted labels (N,).
+        adjusted: whether guessing scores 0 instead of 1 / classes; NaN when there is but one class.
+
+    Returns:
+        A number up to 1; NaN for no samples.
+
+    Example:
+        >>> balanced_accuracy([0, 0, 0, 1], [0, 0, 0, 0])
+        0.5
+
+    Follows sklearn.metrics.balanced_accuracy_score; Brodersen et al., https://doi.org/10.1109/ICPR.2010.764.
+    """
+    return _balanced(confusion_matrix(targets, predictions), adjusted)
+
+
+def most_confused(matrix: Any, count: int = 10) -> list[tuple[int, int, int]]:
+    """The most frequent mistakes.
+
+    Args:
+        matrix: counts by true (rows) and predicted (columns) class.
+        count: how many mistakes at most.
+
+    Returns:
+        (true class, predicted class, how often), the most frequent first; equal ones in the order of the matrix.
+
+    Example:
+        >>> most_confused([[8, 2, 0], [0, 9, 0], [3, 0, 7]])
+        [(2, 0, 3), (0, 1, 2)]
+    """
+    wrong = np.array(matrix)
+    if wrong.ndim != 2 or wrong.shape[0] != wrong.shape[1]:
+        raise ValueError(f"[most_confused] expected a square matrix, got shape {wrong.shape}")
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns) if wrong[i, j] > 0]
+
+
+class TopKAccuracy:
+    """`top_k_accuracy` over batches.
+
+    Args:
+        k: how many guesses count.
+
+    Example:
+        >>> metric = TopKAccuracy(k=2)
+        >>> metric.update([0, 2], [[0.5, 0.4, 0.1], [0.6, 0.3, 0.1]])
+        >>> metric.update([1], [[0.5, 0.4, 0.1]])
+        >>> round(metric.compute(), 4)
+        0.6667
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        if k < 1:
+            raise ValueError(f"[TopKAccuracy] expected k of at least 1, got {k}")
+        self.k = k
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self.hits = self.samples = 0
+
+    def update(self, targets: Any, scores: Any) -> None:
+        """Adds a batch.
+
+        Args:
+            targets: true class numbers (N,).
+            scores: one score per class (N, C).
+        """
+        share, count = top_k_accuracy(targets, scores, self.k), len(array_of(targets))
+        if count:
+            self.hits += round(share * count)
+            self.samples += count
+
+    def compute(self) -> float:
+        """Share of samples so far whose true class is among the k best; NaN before the first sample."""
+        return self.hits / self.samples if self.samples else float("nan")
+
+
 class ConfusionMatrix:
     """A confusion matrix that grows batch by batch, and the metrics that follow from it.
 
@@ -271,7 +427,15 @@ class ConfusionMatrix:
         if num_classes < 1:
             raise ValueError(f"[ConfusionMatrix] expected at least one class, got num_classes={num_classes}")
         self.num_classes = num_classes
-        self.counts = np.zeros((num_classes, num_classes), np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self.counts = np.zeros((self.num_classes, self.num_classes), np.int64)
+
+    def compute(self) -> np.ndarray:
+        """Counts so far by true (rows) and predicted (columns) class, as a copy."""
+        return self.counts.copy()
 
     def update(self, targets: Any, predictions: Any) -> None:
         """Adds a batch.
@@ -299,6 +463,27 @@ class ConfusionMatrix:
         total = int(self.counts.sum())
         return float(np.trace(self.counts) / total) if total else float("nan")
 
+    def balanced_accuracy(self, adjusted: bool = False) -> float:
+        """Mean recall of the classes that occurred, as `engine.metrics.balanced_accuracy`.
+
+        Args:
+            adjusted: whether guessing scores 0.
+        """
+        return _balanced(self.counts, adjusted)
+
+    def f_beta(self, beta: float, average: str | None = "macro", zero_division: float = 0.0) -> Any:
+        """F-beta over all `num_classes` classes, as `engine.metrics.f_beta`.
+
+        Args:
+            beta: how many times as much recall matters as precision.
+            average: as in `precision_recall_f1`.
+            zero_division: the value of a ratio whose denominator is 0.
+        """
+        _check_average(average)
+        if not beta >= 0:
+            raise ValueError(f"[f_beta] expected beta of at least 0, got {beta}")
+        return _scores(self.counts, average, zero_division, beta=beta).f1
+
     def scores(self, average: str | None = "macro", zero_division: float = 0.0) -> Scores:
         """Precision, recall, F1 and support over all `num_classes` classes.
 
@@ -306,8 +491,7 @@ class ConfusionMatrix:
             average: as in `precision_recall_f1`.
             zero_division: the value of a ratio whose denominator is 0.
         """
-        if average not in (None, "micro", "macro", "weighted"):
-            raise ValueError(f'[metrics] expected average "micro", "macro", "weighted" or None, got {average!r}')
+        _check_average(average)
         return _scores(self.counts, average, zero_division)
 
 

@@ -1,0 +1,590 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Resizing, warping, colour and noise of one uint8 image, without the GIL.
+
+Layout: an image is (H, W, C), C contiguous. Every function is deterministic and returns a new array. Arithmetic and
+rounding are those of torchvision's v2 kernels on uint8 tensors, so that results agree to the level. Shapes and lengths
+are checked before the GIL is released, because the loops themselves check nothing.
+"""
+from libc.math cimport ceil, cos, fabs, floor, floorf, fmodf, log, rintf, sqrt
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
+
+import numpy as np
+
+
+# ---- resize -----------------------------------------------------------------------------------------------------------
+# Two passes, rows first, bytes between them: Pillow's method, with PyTorch's 16-bit weights.
+
+cdef double _kernel(double x, bint cubic, double a) noexcept nogil:
+    x = fabs(x)
+    if not cubic:
+        return 1.0 - x if x < 1.0 else 0.0
+    if x < 1.0:
+        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    if x < 2.0:
+        return (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return 0.0
+
+
+cdef (Py_ssize_t, int) _weights(Py_ssize_t size, Py_ssize_t out, bint cubic, bint antialias, double[:, ::1] exact,
+                                int16_t[:, ::1] fixed, int32_t[::1] first, int32_t[::1] count) noexcept nogil:
+    """Fills the weights of each result; returns (taps, bits after the binary point)."""
+    cdef double scale = <double>size / out
+    cdef double stretch = max(scale, 1.0) if antialias else 1.0
+    cdef double support = (2.0 if cubic else 1.0) * stretch
+    cdef double a = -0.5 if antialias else -0.75  # Pillow's and PyTorch's constants of the cubic
+    cdef double centre, total, largest = 0.0
+    cdef Py_ssize_t i, k, low, high, at, taps = exact.shape[1]
+    cdef int bits = 0
+    for i in range(out):
+        centre = scale * (i + 0.5)
+        for k in range(taps):
+            exact[i, k] = 0.0
+        if antialias:
+            low = max(<Py_ssize_t>(centre - support + 0.5), 0)
+            high = min(<Py_ssize_t>(centre + support + 0.5), size)
+            total = 0.0
+            for k in range(high - low):
+                exact[i, k] = _kernel((k + low - centre + 0.5) / stretch, cubic, a)
+                total += exact[i, k]
+            for k in range(high - low):
+                exact[i, k] /= total
+        else:  # the border's pixels are repeated
+            centre -= 0.5
+            if not cubic:
+                centre = max(centre, 0.0)
+            at = <Py_ssize_t>floor(centre)
+            low = min(max(at - (1 if cubic else 0), 0), size - 1)
+            high = min(max(at + (2 if cubic else 1), 0), size - 1) + 1
+            for k in range(at - (1 if cubic else 0), at + (3 if cubic else 2)):
+                exact[i, min(max(k, 0), size - 1) - low] += _kernel(k - centre, cubic, a)
+        first[i] = <int32_t>low
+        count[i] = <int32_t>(high - low)
+        for k in range(high - low):
+            largest = max(largest, exact[i, k])
+    while bits < 22 and <int>(0.5 + largest * (1 << (bits + 1))) < 1 << 15:
+        bits += 1
+    for i in range(out):
+        for k in range(taps):
+            fixed[i, k] = <int16_t>(exact[i, k] * (1 << bits) + (0.5 if exact[i, k] >= 0 else -0.5))
+    return taps, bits
+
+
+cdef inline uint8_t _byte(int32_t value, int bits) noexcept nogil:
+    return <uint8_t>min(max(value >> bits, 0), 255)
+
+
+cdef void _across(const uint8_t* src, uint8_t* dst, Py_ssize_t out, Py_ssize_t channels, const int16_t* weights,
+                  Py_ssize_t taps, const int32_t* first, const int32_t* count, int bits) noexcept nogil:
+    """One row to its new width."""
+    cdef Py_ssize_t x, c, k
+    cdef int32_t half = 1 << (bits - 1)
+    cdef int32_t red, green, blue, weight
+    cdef const uint8_t* pixel
+    for x in range(out):
+        pixel = src + first[x] * channels
+        if channels == 3:
+            red = green = blue = half
+            for k in range(count[x]):
+                weight = weights[k]
+                red += weight * pixel[0]
+                green += weight * pixel[1]
+                blue += weight * pixel[2]
+                pixel += 3
+            dst[0] = _byte(red, bits)
+            dst[1] = _byte(green, bits)
+            dst[2] = _byte(blue, bits)
+        else:
+            for c in range(channels):
+                red = half
+                for k in range(count[x]):
+                    red += <int32_t>weights[k] * pixel[k * channels + c]
+                dst[c] = _byte(red, bits)
+        dst += channels
+        weights += taps
+
+
+cdef void _down(const uint8_t* src, uint8_t* dst, int32_t* sums, Py_ssize_t length, const int16_t* weights,
+                Py_ssize_t count, int bits) noexcept nogil:
+    """One row from `count` rows of the given length that follow one another."""
+    cdef Py_ssize_t i, k
+    cdef int16_t weight
+    cdef int32_t half = 1 << (bits - 1)
+    for i in range(length):
+        sums[i] = half
+    for k in range(count):
+        weight = weights[k]
+        for i in range(length):
+            sums[i] += <int32_t>weight * <int16_t>src[i]
+        src += length
+    for i in range(length):
+        dst[i] = _byte(sums[i], bits)
+
+
+def _table(Py_ssize_t size, Py_ssize_t out, bint cubic, bint antialias):
+    cdef double stretch = max(<double>size / out, 1.0) if antialias else 1.0
+    cdef Py_ssize_t taps = <Py_ssize_t>ceil((2.0 if cubic else 1.0) * stretch) * 2 + 1
+    cdef int bits
+    exact, fixed = np.empty((out, taps)), np.empty((out, taps), np.int16)
+    first, count = np.empty(out, np.int32), np.empty(out, np.int32)
+    cdef double[:, ::1] exact_view = exact
+    cdef int16_t[:, ::1] fixed_view = fixed
+    cdef int32_t[::1] first_view = first
+    cdef int32_t[::1] count_view = count
+    with nogil:
+        taps, bits = _weights(size, out, cubic, antialias, exact_view, fixed_view, first_view, count_view)
+    return fixed, first, count, bits
+
+
+def resize(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t left, Py_ssize_t in_h, Py_ssize_t in_w,
+           Py_ssize_t height, Py_ssize_t width, bint cubic, bint antialias):
+    """Resizes the window [top, top + in_h) x [left, left + in_w), bilinearly or bicubically.
+
+    Returns uint8 of shape (height, width, C). What lies outside the window has no influence.
+    """
+    cdef Py_ssize_t channels = image.shape[2], stride = image.shape[1] * image.shape[2]
+    cdef Py_ssize_t y, low, high, row = width * channels
+    _check_window(image, top, left, in_h, in_w, height, width)
+    out = np.empty((height, width, channels), np.uint8)
+    if out.size == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    cdef const int16_t[:, ::1] across
+    cdef const int16_t[:, ::1] down
+    cdef const int32_t[::1] across_first
+    cdef const int32_t[::1] across_count
+    cdef const int32_t[::1] down_first
+    cdef const int32_t[::1] down_count
+    cdef int across_bits, down_bits
+    across, across_first, across_count, across_bits = _table(in_w, width, cubic, antialias)
+    down, down_first, down_count, down_bits = _table(in_h, height, cubic, antialias)
+    low, high = down_first[0], 0
+    for y in range(height):
+        low, high = min(low, down_first[y]), max(high, down_first[y] + down_count[y])
+    cdef uint8_t[:, ::1] rows = np.empty((high - low, row), np.uint8)
+    cdef int32_t[::1] sums = np.empty(row, np.int32)
+    with nogil:
+        for y in range(low, high):
+            if in_w == width:
+                memcpy(&rows[y - low, 0], &image[top + y, left, 0], <size_t>row)
+            else:
+                _across(&image[top + y, left, 0], &rows[y - low, 0], width, channels, &across[0, 0], across.shape[1],
+                        &across_first[0], &across_count[0], across_bits)
+        if in_h == height:
+            memcpy(&result[0, 0, 0], &rows[0, 0], <size_t>(height * row))
+        else:
+            for y in range(height):
+                _down(&rows[down_first[y] - low, 0], &result[y, 0, 0], &sums[0], row, &down[y, 0], down_count[y],
+                      down_bits)
+    return out
+
+
+def resize_nearest(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t left, Py_ssize_t in_h, Py_ssize_t in_w,
+                   Py_ssize_t height, Py_ssize_t width):
+    """Resizes a window by taking the pixel under each result's centre, as Pillow does."""
+    cdef Py_ssize_t channels = image.shape[2]
+    cdef Py_ssize_t y, x, c
+    cdef double step_y = <double>in_h / max(height, 1), step_x = <double>in_w / max(width, 1)
+    cdef const uint8_t* row
+    cdef const uint8_t* src
+    cdef uint8_t* dst
+    _check_window(image, top, left, in_h, in_w, height, width)
+    out = np.empty((height, width, channels), np.uint8)
+    if out.size == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    cdef Py_ssize_t[::1] columns = np.empty(width, np.intp)
+    with nogil:
+        for x in range(width):
+            columns[x] = min(<Py_ssize_t>((x + 0.5) * step_x), in_w - 1) * channels
+        dst = &result[0, 0, 0]
+        for y in range(height):
+            row = &image[top + min(<Py_ssize_t>((y + 0.5) * step_y), in_h - 1), left, 0]
+            for x in range(width):
+                src = row + columns[x]
+                for c in range(channels):
+                    dst[c] = src[c]
+                dst += channels
+    return out
+
+
+def _check_window(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t left, Py_ssize_t in_h, Py_ssize_t in_w,
+                  Py_ssize_t height, Py_ssize_t width):
+    if top < 0 or left < 0 or in_h < 1 or in_w < 1 or top + in_h > image.shape[0] or left + in_w > image.shape[1]:
+        raise ValueError(f"[resize] expected a window with pixels inside the image of {image.shape[0]} x "
+                         f"{image.shape[1]}, got {in_h} x {in_w} at ({top}, {left})")
+    if height < 0 or width < 0:
+        raise ValueError(f"[resize] expected a size of at least 0 x 0, got {height} x {width}")
+
+
+# ---- warps ------------------------------------------------------------------------------------------------------------
+# grid_sample of PyTorch with align_corners=False, in float32 like it, so that a pixel on the edge between two others
+# falls to the same side.
+
+cdef void _sample_row(const uint8_t* image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, const float* xs,
+                      const float* ys, uint8_t* dst, Py_ssize_t count, bint nearest, const float* fill,
+                      bint filled) noexcept nogil:
+    """Results at normalised places (xs, ys), where -1 and 1 are the image's borders."""
+    cdef Py_ssize_t i, c, x, y
+    cdef float at_x, at_y, floor_x, floor_y, right, below, nw, ne, sw, se, inside, value
+    cdef float w = <float>width, h = <float>height, one = 1.0, half = 0.5, zero = 0.0
+    cdef const uint8_t* src
+    cdef bint left_in, right_in, top_in, bottom_in
+    for i in range(count):
+        at_x = (xs[i] + one) * (w * half) - half
+        at_y = (ys[i] + one) * (h * half) - half
+        if not (at_x > -2.0 and at_x < w + one and at_y > -2.0 and at_y < h + one):  # NaN, too
+            at_x = at_y = -2.0
+        if nearest:
+            x, y = <Py_ssize_t>rintf(at_x), <Py_ssize_t>rintf(at_y)
+            if x >= 0 and x < width and y >= 0 and y < height:
+                src = image + (y * width + x) * channels
+                for c in range(channels):
+                    dst[c] = src[c]
+            else:
+                for c in range(channels):
+                    dst[c] = <uint8_t>fill[c]
+        else:
+            floor_x, floor_y = floorf(at_x), floorf(at_y)
+            x, y = <Py_ssize_t>floor_x, <Py_ssize_t>floor_y
+            right, below = at_x - floor_x, at_y - floor_y
+            nw = (one - right) * (one - below)
+            ne = right * (one - below)
+            sw = (one - right) * below
+            se = right * below
+            left_in, right_in = x >= 0 and x < width, x + 1 >= 0 and x + 1 < width
+            top_in, bottom_in = y >= 0 and y < height, y + 1 >= 0 and y + 1 < height
+            src = image + (y * width + x) * channels
+            if left_in and right_in and top_in and bottom_in:
+                for c in range(channels):
+                    value = src[c] * nw + src[channels + c] * ne + src[width * channels + c] * sw
+                    dst[c] = <uint8_t>rintf(value + src[(width + 1) * channels + c] * se)
+            else:
+                nw = nw if left_in and top_in else zero
+                ne = ne if right_in and top_in else zero
+                sw = sw if left_in and bottom_in else zero
+                se = se if right_in and bottom_in else zero
+                inside = nw + ne + sw + se
+                for c in range(channels):
+                    value = 0.0
+                    if left_in and top_in:
+                        value += src[c] * nw
+                    if right_in and top_in:
+                        value += src[channels + c] * ne
+                    if left_in and bottom_in:
+                        value += src[width * channels + c] * sw
+                    if right_in and bottom_in:
+                        value += src[(width + 1) * channels + c] * se
+                    if filled:  # weighed twice at the border, as the reference does it
+                        value = (value - fill[c]) * inside + fill[c]
+                    dst[c] = <uint8_t>rintf(min(max(value, zero), <float>255.0))
+        dst += channels
+
+
+def warp(const uint8_t[:, :, ::1] image, const float[::1] matrix, Py_ssize_t height, Py_ssize_t width, bint centred,
+         bint nearest, const float[::1] fill, bint filled):
+    """Takes result (x, y) from the place (a x + b y + c) / d, (e x + f y + g) / d with d = p x + q y + 1.
+
+    `matrix` is (a, b, c, e, f, g, p, q), giving places where -1 and 1 are the borders; x and y are centres of pixels,
+    counted from the middle of the result (`centred`) or from its corner; in the latter case 1 is subtracted.
+    """
+    cdef Py_ssize_t channels = image.shape[2]
+    cdef Py_ssize_t y, x
+    cdef float at_x, at_y, divisor
+    cdef float start_x = (1.0 - width) * 0.5 if centred else 0.5
+    cdef float start_y = (1.0 - height) * 0.5 if centred else 0.5
+    if matrix.shape[0] != 8 or fill.shape[0] != channels:
+        raise ValueError(f"[warp] expected 8 coefficients and {channels} fill values, got {matrix.shape[0]} and "
+                         f"{fill.shape[0]}")
+    out = np.empty((height, width, channels), np.uint8)
+    if out.size == 0 or image.shape[0] == 0 or image.shape[1] == 0:
+        out[...] = np.asarray(fill)
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    cdef float[::1] xs = np.empty(width, np.float32)
+    cdef float[::1] ys = np.empty(width, np.float32)
+    with nogil:
+        for y in range(height):
+            at_y = start_y + y
+            for x in range(width):
+                at_x = start_x + x
+                xs[x] = matrix[0] * at_x + matrix[1] * at_y + matrix[2]
+                ys[x] = matrix[3] * at_x + matrix[4] * at_y + matrix[5]
+                if not centred:
+                    divisor = matrix[6] * at_x + matrix[7] * at_y + <float>1.0
+                    xs[x] = xs[x] / divisor - <float>1.0
+                    ys[x] = ys[x] / divisor - <float>1.0
+            _sample_row(&image[0, 0, 0], image.shape[0], image.shape[1], channels, &xs[0], &ys[0], &result[y, 0, 0],
+                        width, nearest, &fill[0], filled)
+    return out
+
+
+def sample(const uint8_t[:, :, ::1] image, const float[:, ::1] xs, const float[:, ::1] ys, bint nearest,
+           const float[::1] fill, bint filled):
+    """Takes each result from its own place, -1 and 1 being the image's borders. Returns uint8 (*xs.shape, C)."""
+    cdef Py_ssize_t channels = image.shape[2], height = xs.shape[0], width = xs.shape[1]
+    cdef Py_ssize_t y
+    if ys.shape[0] != height or ys.shape[1] != width or fill.shape[0] != channels:
+        raise ValueError(f"[sample] expected places of one shape and {channels} fill values, got ({height}, {width}), "
+                         f"({ys.shape[0]}, {ys.shape[1]}) and {fill.shape[0]} values")
+    out = np.empty((height, width, channels), np.uint8)
+    if out.size == 0 or image.shape[0] == 0 or image.shape[1] == 0:
+        out[...] = np.asarray(fill)
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        for y in range(height):
+            _sample_row(&image[0, 0, 0], image.shape[0], image.shape[1], channels, &xs[y, 0], &ys[y, 0],
+                        &result[y, 0, 0], width, nearest, &fill[0], filled)
+    return out
+
+
+# ---- colour -----------------------------------------------------------------------------------------------------------
+
+def lookup(const uint8_t[:, :, ::1] image, const uint8_t[:, ::1] table):
+    """Replaces value v of channel c by `table[c, v]`."""
+    cdef Py_ssize_t i, c, channels = image.shape[2], pixels = image.shape[0] * image.shape[1]
+    cdef const uint8_t* src
+    cdef uint8_t* dst
+    if table.shape[0] != channels or table.shape[1] != 256:
+        raise ValueError(f"[lookup] expected a table of shape ({channels}, 256), got ({table.shape[0]}, "
+                         f"{table.shape[1]})")
+    out = np.empty((image.shape[0], image.shape[1], channels), np.uint8)
+    if out.size == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        src, dst = &image[0, 0, 0], &result[0, 0, 0]
+        for i in range(pixels):
+            for c in range(channels):
+                dst[c] = table[c, src[c]]
+            src += channels
+            dst += channels
+    return out
+
+
+def histogram(const uint8_t[:, :, ::1] image):
+    """Returns how often each value occurs in each channel, as int64 of shape (C, 256)."""
+    cdef Py_ssize_t i, c, channels = image.shape[2], pixels = image.shape[0] * image.shape[1]
+    cdef const uint8_t* src
+    out = np.zeros((channels, 256), np.int64)
+    if pixels * channels == 0:
+        return out
+    cdef int64_t[:, ::1] counts = out
+    with nogil:
+        src = &image[0, 0, 0]
+        for i in range(pixels):
+            for c in range(channels):
+                counts[c, src[c]] += 1
+            src += channels
+    return out
+
+
+cdef inline uint8_t _grey(const uint8_t* pixel) noexcept nogil:
+    return <uint8_t>(pixel[0] * <float>0.2989 + pixel[1] * <float>0.587 + pixel[2] * <float>0.114)
+
+
+def grayscale(const uint8_t[:, :, ::1] image):
+    """Returns the luminance of an RGB image, uint8 of shape (H, W, 1)."""
+    cdef Py_ssize_t i, pixels = image.shape[0] * image.shape[1]
+    cdef const uint8_t* src
+    cdef uint8_t* dst
+    _check_colour(image, "grayscale")
+    out = np.empty((image.shape[0], image.shape[1], 1), np.uint8)
+    if pixels == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        src, dst = &image[0, 0, 0], &result[0, 0, 0]
+        for i in range(pixels):
+            dst[i] = _grey(src + 3 * i)
+    return out
+
+
+def saturate(const uint8_t[:, :, ::1] image, float factor, float rest):
+    """Returns factor * image + rest * luminance of an RGB image, cut off to 0..255."""
+    cdef Py_ssize_t i, c, pixels = image.shape[0] * image.shape[1]
+    cdef const uint8_t* src
+    cdef uint8_t* dst
+    cdef float grey
+    _check_colour(image, "adjust_saturation")
+    out = np.empty((image.shape[0], image.shape[1], 3), np.uint8)
+    if pixels == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        src, dst = &image[0, 0, 0], &result[0, 0, 0]
+        for i in range(pixels):
+            grey = rest * <float>_grey(src)
+            for c in range(3):
+                dst[c] = <uint8_t>min(max(factor * src[c] + grey, <float>0.0), <float>255.0)
+            src += 3
+            dst += 3
+    return out
+
+
+def shift_hue(const uint8_t[:, :, ::1] image, float shift):
+    """Turns the hue of an RGB image by `shift` of the colour circle, through HSV in float32."""
+    cdef Py_ssize_t i, pixels = image.shape[0] * image.shape[1]
+    cdef const uint8_t* src
+    cdef uint8_t* dst
+    cdef float red, green, blue, low, high, span, hue, saturation, part, p, q, t, r, g, b
+    cdef float one = 1.0, to_byte = 255.999, from_byte = 1.0 / 255.0
+    cdef int sector
+    _check_colour(image, "adjust_hue")
+    out = np.empty((image.shape[0], image.shape[1], 3), np.uint8)
+    if pixels == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        src, dst = &image[0, 0, 0], &result[0, 0, 0]
+        for i in range(pixels):
+            red, green, blue = src[0] * from_byte, src[1] * from_byte, src[2] * from_byte
+            low, high = min(min(red, green), blue), max(max(red, green), blue)
+            span = high - low
+            if span == 0:
+                hue = saturation = 0.0
+            else:
+                saturation = span / high
+                r, g, b = (high - red) / span, (high - green) / span, (high - blue) / span
+                if high == red:
+                    hue = b - g
+                elif high == green:
+                    hue = r + <float>2.0 - b
+                else:
+                    hue = g + <float>4.0 - r
+            hue = fmodf(hue * <float>(1.0 / 6.0) + one, one) + shift
+            hue -= floorf(hue)
+            hue *= <float>6.0
+            part = floorf(hue)
+            sector = <int>part % 6
+            part = hue - part
+            q = min(max((one - saturation * part) * high, <float>0.0), one)
+            t = min(max((saturation * part + (one - saturation)) * high, <float>0.0), one)
+            p = min(max((one - saturation) * high, <float>0.0), one)
+            if sector == 0:
+                r, g, b = high, t, p
+            elif sector == 1:
+                r, g, b = q, high, p
+            elif sector == 2:
+                r, g, b = p, high, t
+            elif sector == 3:
+                r, g, b = p, q, high
+            elif sector == 4:
+                r, g, b = t, p, high
+            else:
+                r, g, b = high, p, q
+            dst[0], dst[1], dst[2] = <uint8_t>(r * to_byte), <uint8_t>(g * to_byte), <uint8_t>(b * to_byte)
+            src += 3
+            dst += 3
+    return out
+
+
+def _check_colour(const uint8_t[:, :, ::1] image, name):
+    if image.shape[2] != 3:
+        raise ValueError(f"[{name}] expected an image with 3 channels, got {image.shape[2]}")
+
+
+# ---- neighbourhoods ---------------------------------------------------------------------------------------------------
+
+def sharpen(const uint8_t[:, :, ::1] image, float rest):
+    """Returns image + rest * (blurred - image), where the border of one pixel stays as it is.
+
+    The blur weighs the middle 5/13 and its eight neighbours 1/13 each.
+    """
+    cdef Py_ssize_t height = image.shape[0], width = image.shape[1], channels = image.shape[2]
+    cdef Py_ssize_t y, i, row = width * channels
+    cdef float around = 1.0 / 13.0, middle = 5.0 / 13.0, total
+    cdef const uint8_t* at
+    cdef uint8_t* dst
+    out = np.array(image, np.uint8)
+    if height < 3 or width < 3 or channels == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        for y in range(1, height - 1):
+            at, dst = &image[y, 0, 0], &result[y, 0, 0]
+            for i in range(channels, row - channels):
+                total = (at[i - row - channels] + at[i - row] + at[i - row + channels] + at[i - channels]
+                         + at[i + channels] + at[i + row - channels] + at[i + row] + at[i + row + channels])
+                total = rintf(total * around + at[i] * middle) - at[i]
+                dst[i] = <uint8_t>min(max(at[i] + rest * total, <float>0.0), <float>255.0)
+    return out
+
+
+cdef inline Py_ssize_t _mirrored(Py_ssize_t at, Py_ssize_t size) noexcept nogil:
+    """An index beyond the border, reflected without repeating the border, as often as it takes."""
+    if size == 1:
+        return 0
+    at = at % (2 * size - 2)
+    if at < 0:
+        at += 2 * size - 2
+    return at if at < size else 2 * size - 2 - at
+
+
+def blur(const float[:, :, ::1] image, const float[::1] across, const float[::1] down):
+    """Correlates the columns' axis with `across` and the rows' axis with `down`, the image being mirrored at its borders.
+
+    Returns float32 of the same shape.
+    """
+    cdef Py_ssize_t height = image.shape[0], width = image.shape[1], channels = image.shape[2]
+    cdef Py_ssize_t y, x, c, k, i, row = width * channels, before = across.shape[0] // 2, above = down.shape[0] // 2
+    cdef const float* src
+    cdef float weight
+    out = np.zeros((height, width, channels), np.float32)
+    if out.size == 0:
+        return out
+    cdef float[:, :, ::1] result = out
+    cdef float[:, ::1] rows = np.zeros((height, row), np.float32)
+    cdef float[::1] wide = np.empty((width + across.shape[0]) * channels, np.float32)
+    with nogil:
+        for y in range(height):
+            for x in range(width + across.shape[0] - 1):
+                src = &image[y, _mirrored(x - before, width), 0]
+                for c in range(channels):
+                    wide[x * channels + c] = src[c]
+            for k in range(across.shape[0]):
+                weight, src = across[k], &wide[k * channels]
+                for i in range(row):
+                    rows[y, i] += weight * src[i]
+        for y in range(height):
+            for k in range(down.shape[0]):
+                weight, src = down[k], &rows[_mirrored(y + k - above, height), 0]
+                for i in range(row):
+                    (&result[y, 0, 0])[i] += weight * src[i]
+    return out
+
+
+# ---- noise ------------------------------------------------------------------------------------------------------------
+
+cdef inline uint64_t _mix(uint64_t value) noexcept nogil:
+    value = (value ^ (value >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    value = (value ^ (value >> 27)) * <uint64_t>0x94D049BB133111EB
+    return value ^ (value >> 31)
+
+
+def add_noise(const uint8_t[:, :, ::1] image, double mean, double sigma, bint clip, uint64_t seed):
+    """Adds normally distributed levels, cut to whole ones; the noise is a function of (seed, place in memory).
+
+    Without `clip` sums outside 0..255 wrap around. Method: SplitMix64 in counter form, Box and Muller's transform.
+    """
+    cdef Py_ssize_t i, size = image.shape[0] * image.shape[1] * image.shape[2]
+    cdef uint64_t bits
+    cdef double radius, turn, tau = 6.283185307179586, unit = 2.0 ** -32
+    cdef const uint8_t* src
+    cdef uint8_t* dst
+    cdef int value
+    out = np.empty((image.shape[0], image.shape[1], image.shape[2]), np.uint8)
+    if size == 0:
+        return out
+    cdef uint8_t[:, :, ::1] result = out
+    with nogil:
+        src, dst = &image[0, 0, 0], &result[0, 0, 0]
+        seed = _mix(seed + <uint64_t>0x9E3779B97F4A7C15)
+        for i in range(size):
+            bits = _mix(seed + <uint64_t>(i + 1) * <uint64_t>0x9E3779B97F4A7C15)
+            radius = sqrt(-2.0 * log(((bits >> 32) + 1) * unit))
+            turn = cos(tau * ((bits & <uint64_t>0xFFFFFFFF) * unit))
+            value = src[i] + <int>(mean + sigma * radius * turn)
+            dst[i] = <uint8_t>(min(max(value, 0), 255) if clip else value & 255)
+    return out
