@@ -34,7 +34,7 @@ BASE_FLAGS = [
 ]
 # Integer tricks of simd/math.h wrap for NaN lanes; GCC 12 reports its own intrinsics headers as reading uninitialised
 # vectors.
-KERNEL_FLAGS = ["-fwrapv", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+KERNEL_FLAGS = ["-fwrapv", "-Wno-unknown-warning-option", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
 OPENMP_FLAGS = ["-fopenmp"]
 
 
