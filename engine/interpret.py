@@ -187,8 +187,8 @@ def _before_head(model: Any, images: Tensor, targets: Any) -> Tensor:
     if not hasattr(model, "forward_features") or not hasattr(model, "forward_head"):
         names = [name for name, module in model.named_modules() if name and not list(module.children())]
         raise ValueError(
-            f"[grad_cam] expected layer, since {type(model).__name__} has no forward_features and forward_head: name the "
-            f"last one with feature maps, out of {', '.join(names)}"
+            f"[grad_cam] expected layer, since {type(model).__name__} has no forward_features and forward_head: name "
+            f"the last one with feature maps, out of {', '.join(names)}"
         )
     with no_grad():
         maps = model.forward_features(images)

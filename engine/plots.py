@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine import metrics
+from engine.metrics.classification import array_of
 
 __all__ = [
     "confusion_matrix",
@@ -186,7 +187,7 @@ def precision_recall_curves(
     if not curves:
         raise ValueError("[precision_recall_curves] expected a class with samples, found none")
     figure, axes = _square("recall", "precision")
-    _draw_curves(axes, curves, "AP", "steps-pre")
+    _draw_curves(axes, curves, "AP", "steps-post")
     if len(curves) == 1:
         axes.axhline(shares[0], linestyle=":", color="grey", linewidth=1, label="guessing")
     axes.legend(loc="lower left", fontsize=8)
@@ -197,7 +198,7 @@ def _against_rest(
     name: str, targets: Any, scores: Any, classes: Sequence[str] | None, pos_label: Any
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, Any]]:
     """(class name, targets, scores, positive label) of each curve to draw."""
-    targets, scores = np.asarray(targets), np.asarray(scores)
+    targets, scores = array_of(targets), array_of(scores)
     if scores.ndim not in (1, 2) or targets.shape != scores.shape[:1]:
         raise ValueError(
             f"[{name}] expected targets (N,) and scores (N,) or (N, C), got shapes {targets.shape} and {scores.shape}"
@@ -263,8 +264,14 @@ def reliability_diagram(
     accuracy, confidence = curve.accuracy[filled], curve.confidence[filled]
     box = {"width": width, "align": "edge", "linewidth": 0.8}
     top.bar(left, accuracy, color="tab:blue", edgecolor="white", label="found", **box)
-    gap = {"color": "tab:red", "alpha": 0.3, "edgecolor": "tab:red", "hatch": "//"}
-    top.bar(left, confidence - accuracy, bottom=accuracy, label="gap to confidence", **gap, **box)
+    for which, face, edge, label in (  # whatever is blue was found
+        (confidence > accuracy, "white", "tab:red", "too sure"),
+        (confidence < accuracy, "tab:blue", "palegreen", "not sure enough"),
+    ):
+        if which.any():
+            height, bottom_edge = (confidence - accuracy)[which], accuracy[which]
+            look = {"facecolor": face, "edgecolor": edge, "hatch": "////", "label": label}
+            top.bar(left[which], height, bottom=bottom_edge, **look, **box)
     top.plot([0, 1], [0, 1], ":", color="black", linewidth=1, label="perfect")
     top.set(ylim=(0, 1.02), ylabel="share of the class" if binary else "accuracy")
     top.set_title(f"expected calibration error {error:.4f}", fontsize=10)
@@ -282,7 +289,7 @@ def reliability_diagram(
 
 def _pictures(name: str, images: Any) -> np.ndarray:
     """Images to show, (N, H, W, 3) of 0 to 1: stored ones (N, H, W) or (N, H, W, C), or a batch (N, C, H, W)."""
-    array = np.asarray(images.detach().numpy() if hasattr(images, "detach") else images)
+    array = array_of(images)
     shape = array.shape
     if array.ndim == 3:
         array = array[..., None]
@@ -375,7 +382,7 @@ def top_losses(
         ImportError: when matplotlib is not installed.
         ValueError: for shapes that do not match, or no images.
     """
-    probabilities, targets = np.asarray(probabilities), np.asarray(targets)
+    probabilities, targets = array_of(probabilities), array_of(targets)
     if probabilities.ndim != 2:
         raise ValueError(f"[top_losses] expected probabilities (N, C), got shape {probabilities.shape}")
     losses = metrics.sample_losses(targets, probabilities)
@@ -386,9 +393,8 @@ def top_losses(
     titles = []
     for i in worst:
         guess = int(probabilities[i].argmax())
-        titles.append(
-            f"{_short(names[guess])} {probabilities[i, guess]:.0%}\nis {_short(names[targets[i]])}\nloss {losses[i]:.2f}"
-        )
+        said = f"{_short(names[guess])} ({probabilities[i, guess]:.0%})"
+        titles.append(f"{said}\nis {_short(names[targets[i]])}\nloss {losses[i]:.2f}")
     image_grid(_chosen(images, worst), path, titles, columns=min(8, max(1, -(-len(worst) // 2))))
     return worst
 
@@ -420,7 +426,7 @@ def most_confused(
         ImportError: when matplotlib is not installed.
         ValueError: for shapes that do not match, or when there are no mistakes.
     """
-    targets, predictions = np.asarray(targets), np.asarray(predictions)
+    targets, predictions = array_of(targets), array_of(predictions)
     size = int(max(targets.max(initial=0), predictions.max(initial=0))) + 1 if classes is None else len(classes)
     names = _names("most_confused", classes, size)
     matrix = metrics.confusion_matrix(targets, predictions, range(size))
@@ -446,7 +452,7 @@ def most_confused(
 
 
 def _chosen(images: Any, which: np.ndarray) -> np.ndarray:
-    return np.asarray(images.detach().numpy() if hasattr(images, "detach") else images)[which]
+    return array_of(images)[which]
 
 
 def _short(name: str, limit: int = 18) -> str:
@@ -466,7 +472,7 @@ def filters(weights: Any, path: str | os.PathLike[str], columns: int = 8) -> Non
         ImportError: when matplotlib is not installed.
         ValueError: for another shape.
     """
-    weights = np.asarray(weights.detach().numpy() if hasattr(weights, "detach") else weights)
+    weights = array_of(weights)
     if weights.ndim != 4 or 0 in weights.shape:
         raise ValueError(f"[filters] expected weights (O, I, kh, kw), got shape {weights.shape}")
     if weights.shape[1] == 3:
@@ -489,7 +495,7 @@ def feature_maps(maps: Any, path: str | os.PathLike[str], columns: int = 8, coun
         ImportError: when matplotlib is not installed.
         ValueError: for another shape.
     """
-    maps = np.asarray(maps.detach().numpy() if hasattr(maps, "detach") else maps)
+    maps = array_of(maps)
     if maps.ndim != 3 or 0 in maps.shape:
         raise ValueError(f"[feature_maps] expected the maps (C, H, W) of one image, got shape {maps.shape}")
     which = np.sort(np.argsort(-np.abs(maps).mean(axis=(1, 2)), kind="stable")[:count])
@@ -497,7 +503,8 @@ def feature_maps(maps: Any, path: str | os.PathLike[str], columns: int = 8, coun
     signed = bool(maps[which].min() < 0)
     how = {"cmap": "RdBu_r" if signed else "viridis", "vmin": -limit if signed else 0.0, "vmax": limit}
     figure, cells = _grid(list(maps[which]), [str(i) for i in which], columns, 0.9, **how)
-    figure.colorbar(cells[0].images[0], ax=cells, shrink=0.6, aspect=30)
+    figure.set_figwidth(figure.get_figwidth() + 0.8)
+    figure.colorbar(cells[0].images[0], ax=cells, aspect=30, fraction=0.05).ax.tick_params(labelsize=7)
     _save(figure, path)
 
 
@@ -506,7 +513,7 @@ def heat_maps(
     maps: Any,
     path: str | os.PathLike[str],
     titles: Sequence[str] | None = None,
-    opacity: float = 0.5,
+    opacity: float = 0.75,
 ) -> None:
     """Draws each image, and beside it the image under its heat map: Grad-CAM, saliency.
 
@@ -521,7 +528,7 @@ def heat_maps(
         ImportError: when matplotlib is not installed.
         ValueError: for shapes that do not match, or no images.
     """
-    pictures, maps = _pictures("heat_maps", images), np.asarray(maps)
+    pictures, maps = _pictures("heat_maps", images), array_of(maps)
     if not len(pictures) or maps.shape != pictures.shape[:3]:
         raise ValueError(
             f"[heat_maps] expected a map for each image, got shapes {pictures.shape[:3]} of images and {maps.shape} of "
@@ -544,4 +551,4 @@ def _colours(heat: np.ndarray) -> np.ndarray:
         from matplotlib import colormaps
     except ImportError as error:
         raise ImportError(_MISSING) from error
-    return colormaps["jet"](heat)[..., :3]
+    return colormaps["plasma"](heat)[..., :3]

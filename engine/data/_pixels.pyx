@@ -5,7 +5,7 @@ Layout: an image is (H, W, C), C contiguous. Every function is deterministic and
 rounding are those of torchvision's v2 kernels on uint8 tensors, so that results agree to the level. Shapes and lengths
 are checked before the GIL is released, because the loops themselves check nothing.
 """
-from libc.math cimport ceil, cos, fabs, floor, floorf, fmodf, log, rintf, sqrt
+from libc.math cimport ceil, fabs, floor, floorf, fmodf
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -179,12 +179,20 @@ def resize(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t left, Py_s
     return out
 
 
+cdef void _nearest(Py_ssize_t size, Py_ssize_t out, bint exact, Py_ssize_t[::1] places) noexcept nogil:
+    cdef double step = <double>size / out, at = step * 0.5
+    cdef float scale = <float>size / <float>out
+    cdef Py_ssize_t i
+    for i in range(out):
+        places[i] = min(<Py_ssize_t>floorf((i + <float>0.5) * scale) if exact else <Py_ssize_t>at, size - 1)
+        at += step  # Pillow adds up, and where a centre falls between two pixels, its rounding decides
+
+
 def resize_nearest(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t left, Py_ssize_t in_h, Py_ssize_t in_w,
-                   Py_ssize_t height, Py_ssize_t width):
-    """Resizes a window by taking the pixel under each result's centre, as Pillow does."""
+                   Py_ssize_t height, Py_ssize_t width, bint exact):
+    """Resizes a window by taking the pixel under each result's centre, rounded as in PyTorch (`exact`) or in Pillow."""
     cdef Py_ssize_t channels = image.shape[2]
     cdef Py_ssize_t y, x, c
-    cdef double step_y = <double>in_h / max(height, 1), step_x = <double>in_w / max(width, 1)
     cdef const uint8_t* row
     cdef const uint8_t* src
     cdef uint8_t* dst
@@ -193,15 +201,16 @@ def resize_nearest(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t le
     if out.size == 0:
         return out
     cdef uint8_t[:, :, ::1] result = out
+    cdef Py_ssize_t[::1] rows = np.empty(height, np.intp)
     cdef Py_ssize_t[::1] columns = np.empty(width, np.intp)
     with nogil:
-        for x in range(width):
-            columns[x] = min(<Py_ssize_t>((x + 0.5) * step_x), in_w - 1) * channels
+        _nearest(in_h, height, exact, rows)
+        _nearest(in_w, width, exact, columns)
         dst = &result[0, 0, 0]
         for y in range(height):
-            row = &image[top + min(<Py_ssize_t>((y + 0.5) * step_y), in_h - 1), left, 0]
+            row = &image[top + rows[y], left, 0]
             for x in range(width):
-                src = row + columns[x]
+                src = row + columns[x] * channels
                 for c in range(channels):
                     dst[c] = src[c]
                 dst += channels
@@ -221,12 +230,22 @@ def _check_window(const uint8_t[:, :, ::1] image, Py_ssize_t top, Py_ssize_t lef
 # grid_sample of PyTorch with align_corners=False, in float32 like it, so that a pixel on the edge between two others
 # falls to the same side.
 
+cdef inline float _round(float value) noexcept nogil:
+    """To the nearest whole number, halves to the even one, for values below 2^22; no call into the library."""
+    return (value + <float>12582912.0) - <float>12582912.0
+
+
+cdef inline int _floor(float value) noexcept nogil:
+    cdef int whole = <int>value
+    return whole - (value < whole)
+
+
 cdef void _sample_row(const uint8_t* image, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, const float* xs,
                       const float* ys, uint8_t* dst, Py_ssize_t count, bint nearest, const float* fill,
                       bint filled) noexcept nogil:
     """Results at normalised places (xs, ys), where -1 and 1 are the image's borders."""
     cdef Py_ssize_t i, c, x, y
-    cdef float at_x, at_y, floor_x, floor_y, right, below, nw, ne, sw, se, inside, value
+    cdef float at_x, at_y, right, below, nw, ne, sw, se, inside, value
     cdef float w = <float>width, h = <float>height, one = 1.0, half = 0.5, zero = 0.0
     cdef const uint8_t* src
     cdef bint left_in, right_in, top_in, bottom_in
@@ -236,7 +255,7 @@ cdef void _sample_row(const uint8_t* image, Py_ssize_t height, Py_ssize_t width,
         if not (at_x > -2.0 and at_x < w + one and at_y > -2.0 and at_y < h + one):  # NaN, too
             at_x = at_y = -2.0
         if nearest:
-            x, y = <Py_ssize_t>rintf(at_x), <Py_ssize_t>rintf(at_y)
+            x, y = <Py_ssize_t>_round(at_x), <Py_ssize_t>_round(at_y)
             if x >= 0 and x < width and y >= 0 and y < height:
                 src = image + (y * width + x) * channels
                 for c in range(channels):
@@ -245,9 +264,8 @@ cdef void _sample_row(const uint8_t* image, Py_ssize_t height, Py_ssize_t width,
                 for c in range(channels):
                     dst[c] = <uint8_t>fill[c]
         else:
-            floor_x, floor_y = floorf(at_x), floorf(at_y)
-            x, y = <Py_ssize_t>floor_x, <Py_ssize_t>floor_y
-            right, below = at_x - floor_x, at_y - floor_y
+            x, y = _floor(at_x), _floor(at_y)
+            right, below = at_x - <float>x, at_y - <float>y
             nw = (one - right) * (one - below)
             ne = right * (one - below)
             sw = (one - right) * below
@@ -258,7 +276,7 @@ cdef void _sample_row(const uint8_t* image, Py_ssize_t height, Py_ssize_t width,
             if left_in and right_in and top_in and bottom_in:
                 for c in range(channels):
                     value = src[c] * nw + src[channels + c] * ne + src[width * channels + c] * sw
-                    dst[c] = <uint8_t>rintf(value + src[(width + 1) * channels + c] * se)
+                    dst[c] = <uint8_t><int>_round(value + src[(width + 1) * channels + c] * se)
             else:
                 nw = nw if left_in and top_in else zero
                 ne = ne if right_in and top_in else zero
@@ -277,7 +295,7 @@ cdef void _sample_row(const uint8_t* image, Py_ssize_t height, Py_ssize_t width,
                         value += src[(width + 1) * channels + c] * se
                     if filled:  # weighed twice at the border, as the reference does it
                         value = (value - fill[c]) * inside + fill[c]
-                    dst[c] = <uint8_t>rintf(min(max(value, zero), <float>255.0))
+                    dst[c] = <uint8_t><int>_round(min(max(value, zero), <float>255.0))
         dst += channels
 
 
@@ -417,7 +435,7 @@ def saturate(const uint8_t[:, :, ::1] image, float factor, float rest):
         for i in range(pixels):
             grey = rest * <float>_grey(src)
             for c in range(3):
-                dst[c] = <uint8_t>min(max(factor * src[c] + grey, <float>0.0), <float>255.0)
+                dst[c] = <uint8_t>min(max(<int>(factor * src[c] + grey), 0), 255)
             src += 3
             dst += 3
     return out
@@ -507,8 +525,8 @@ def sharpen(const uint8_t[:, :, ::1] image, float rest):
             for i in range(channels, row - channels):
                 total = (at[i - row - channels] + at[i - row] + at[i - row + channels] + at[i - channels]
                          + at[i + channels] + at[i + row - channels] + at[i + row] + at[i + row + channels])
-                total = rintf(total * around + at[i] * middle) - at[i]
-                dst[i] = <uint8_t>min(max(at[i] + rest * total, <float>0.0), <float>255.0)
+                total = _round(total * around + at[i] * middle) - at[i]
+                dst[i] = <uint8_t>min(max(<int>(at[i] + rest * total), 0), 255)
     return out
 
 
@@ -563,17 +581,18 @@ cdef inline uint64_t _mix(uint64_t value) noexcept nogil:
     return value ^ (value >> 31)
 
 
-def add_noise(const uint8_t[:, :, ::1] image, double mean, double sigma, bint clip, uint64_t seed):
-    """Adds normally distributed levels, cut to whole ones; the noise is a function of (seed, place in memory).
+def add_noise(const uint8_t[:, :, ::1] image, const float[::1] levels, bint clip, uint64_t seed):
+    """Adds one of 65536 equally likely `levels`, cut to whole ones; which is a function of (seed, place in memory).
 
-    Without `clip` sums outside 0..255 wrap around. Method: SplitMix64 in counter form, Box and Muller's transform.
+    Without `clip` sums outside 0..255 wrap around. Method: SplitMix64 in counter form, 16 bits for each value.
     """
     cdef Py_ssize_t i, size = image.shape[0] * image.shape[1] * image.shape[2]
-    cdef uint64_t bits
-    cdef double radius, turn, tau = 6.283185307179586, unit = 2.0 ** -32
+    cdef uint64_t bits = 0
     cdef const uint8_t* src
     cdef uint8_t* dst
     cdef int value
+    if levels.shape[0] != 65536:
+        raise ValueError(f"[gaussian_noise] expected 65536 levels, got {levels.shape[0]}")
     out = np.empty((image.shape[0], image.shape[1], image.shape[2]), np.uint8)
     if size == 0:
         return out
@@ -582,9 +601,9 @@ def add_noise(const uint8_t[:, :, ::1] image, double mean, double sigma, bint cl
         src, dst = &image[0, 0, 0], &result[0, 0, 0]
         seed = _mix(seed + <uint64_t>0x9E3779B97F4A7C15)
         for i in range(size):
-            bits = _mix(seed + <uint64_t>(i + 1) * <uint64_t>0x9E3779B97F4A7C15)
-            radius = sqrt(-2.0 * log(((bits >> 32) + 1) * unit))
-            turn = cos(tau * ((bits & <uint64_t>0xFFFFFFFF) * unit))
-            value = src[i] + <int>(mean + sigma * radius * turn)
+            if i % 4 == 0:
+                bits = _mix(seed + <uint64_t>(i + 1) * <uint64_t>0x9E3779B97F4A7C15)
+            value = src[i] + <int>levels[bits & <uint64_t>0xFFFF]
+            bits >>= 16
             dst[i] = <uint8_t>(min(max(value, 0), 255) if clip else value & 255)
     return out

@@ -47,6 +47,16 @@ def labels_of(name: str, values: Any) -> np.ndarray:
     return array
 
 
+def check_class_numbers(name: str, targets: np.ndarray, classes: int) -> None:
+    """Raises ValueError unless the labels are whole numbers, 0 to classes - 1."""
+    if not len(targets):
+        return
+    if targets.dtype.kind not in "biuf" or (targets.dtype.kind == "f" and (targets % 1).any()):
+        raise ValueError(f"[{name}] expected targets to be class numbers, got {targets.dtype} such as {targets[0]!r}")
+    if targets.min() < 0 or targets.max() >= classes:
+        raise ValueError(f"[{name}] expected targets in 0..{classes - 1}, got {targets.min()} to {targets.max()}")
+
+
 def _pair(targets: Any, predictions: Any) -> tuple[np.ndarray, np.ndarray]:
     targets, predictions = labels_of("targets", targets), labels_of("predictions", predictions)
     if len(targets) != len(predictions):
@@ -102,10 +112,7 @@ def top_k_accuracy(targets: Any, scores: Any, k: int = 5) -> float:
         raise ValueError(f"[top_k_accuracy] expected k of at least 1, got {k}")
     if not len(targets):
         return float("nan")
-    if targets.min() < 0 or targets.max() >= scores.shape[1]:
-        raise ValueError(
-            f"[top_k_accuracy] expected targets in 0..{scores.shape[1] - 1}, got {targets.min()} to {targets.max()}"
-        )
+    check_class_numbers("top_k_accuracy", targets, scores.shape[1])
     best = np.argsort(scores, axis=1, kind="stable")[:, ::-1][:, :k]
     return float(np.mean((best == targets[:, None]).any(axis=1)))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.metrics.classification import array_of, labels_of
+from engine.metrics.classification import array_of, check_class_numbers, labels_of
 
 __all__ = [
     "Calibration",
@@ -33,13 +33,12 @@ def _checked(name: str, targets: Any, probabilities: Any) -> tuple[np.ndarray, n
         return targets, probabilities
     low, high = probabilities.min(), probabilities.max()
     if not (low >= 0 and high <= 1):  # so written, NaN fails as well
-        raise ValueError(f"[{name}] expected probabilities in [0, 1], got {low} to {high}: apply softmax to logits first")
+        raise ValueError(
+            f"[{name}] expected probabilities in [0, 1], got {low} to {high}: apply softmax to logits first"
+        )
     if probabilities.ndim == 1:
         return targets, probabilities
-    if targets.min() < 0 or targets.max() >= probabilities.shape[1]:
-        raise ValueError(
-            f"[{name}] expected targets in 0..{probabilities.shape[1] - 1}, got {targets.min()} to {targets.max()}"
-        )
+    check_class_numbers(name, targets, probabilities.shape[1])
     error = np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1).max()
     if error > np.sqrt(np.finfo(probabilities.dtype).eps):
         warnings.warn(f"[{name}] probabilities of a sample should sum to 1, got sums off by {error:.2g}", stacklevel=3)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.metrics.classification import array_of, labels_of
+from engine.metrics.classification import array_of, check_class_numbers, labels_of
 
 __all__ = [
     "PrecisionRecallCurve",
@@ -57,10 +57,8 @@ def _checked(name: str, targets: Any, scores: Any) -> tuple[np.ndarray, np.ndarr
         )
     if not np.isfinite(scores).all():
         raise ValueError(f"[{name}] expected finite scores, got NaN or infinity")
-    if scores.ndim == 2 and len(targets) and (targets.min() < 0 or targets.max() >= scores.shape[1]):
-        raise ValueError(
-            f"[{name}] expected targets in 0..{scores.shape[1] - 1}, got {targets.min()} to {targets.max()}"
-        )
+    if scores.ndim == 2:
+        check_class_numbers(name, targets, scores.shape[1])
     return targets, scores.astype(np.float64)
 
 
@@ -196,7 +194,10 @@ def _one_vs_rest(
     areas = np.array([area(member[:, c], scores[:, c]) for c in range(scores.shape[1])])
     if average is None:
         return areas
-    return float(np.average(areas, weights=member.sum(axis=0) if average == "weighted" else None))
+    if average == "macro":
+        return float(areas.mean())
+    weights = member.sum(axis=0)
+    return float(np.average(np.where(weights > 0, areas, 0.0), weights=weights))  # NaN times no weight would be NaN
 
 
 def roc_auc(targets: Any, scores: Any, average: str | None = "macro", pos_label: Any = 1) -> Any:
@@ -210,7 +211,8 @@ def roc_auc(targets: Any, scores: Any, average: str | None = "macro", pos_label:
         pos_label: the label that counts as positive when scores are (N,).
 
     Returns:
-        A number, or one per class. NaN where a class has no sample or nothing but samples, and then in the mean too.
+        A number, or one per class. A class without any sample, or with all of them, has NaN, and with it the macro mean
+        has; the weighted mean passes over classes without samples.
 
     Raises:
         ValueError: for wrong shapes, another average, or scores that are not finite.

@@ -31,9 +31,7 @@ def soft_labels(labels: np.ndarray, num_classes: int | None, owner: str = "MixUp
             f"shape {labels.shape} and num_classes={num_classes}"
         )
     if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise ValueError(
-            f"[{owner}] expected labels in 0..{num_classes - 1}, got {labels.min()} to {labels.max()}: raise num_classes"
-        )
+        raise ValueError(f"[{owner}] expected labels in 0..{num_classes - 1}, got {labels.min()} to {labels.max()}")
     result = np.zeros((len(labels), num_classes), np.float32)
     result[np.arange(len(labels)), labels.astype(np.int64)] = 1
     return result

@@ -6,6 +6,7 @@ rounding are those of torchvision.transforms.v2.functional on uint8 tensors.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -113,6 +114,8 @@ def resized_size(height: int, width: int, size: int | Sequence[int] | None, max_
             return [int(size[0]), int(size[1])]
         size = int(size[0])
     short, long = min(height, width), max(height, width)
+    if short < 1:
+        raise ValueError(f"[resize] expected an image with pixels, got {height} x {width}")
     if size is None:
         if max_size is None:
             raise ValueError("[resize] expected size or max_size, got neither")
@@ -140,7 +143,8 @@ def resize(
     Args:
         image: the image.
         size: the shorter side, or height and width; None to bring the longer side to `max_size`.
-        interpolation: "nearest" (that of Pillow, which PyTorch calls nearest-exact), "bilinear" or "bicubic".
+        interpolation: "nearest" (as in Pillow), "nearest-exact" (PyTorch's name for it; the two differ where a centre
+            falls between two pixels), "bilinear" or "bicubic".
         max_size: the longer side is at most this, the proportions kept.
         antialias: average over what a result covers, rather than to look at 2 or 4 pixels only.
 
@@ -187,7 +191,8 @@ def resized_crop(
     if (out_h, out_w) == (height, width):
         return crop(image, top, left, height, width)
     if interpolation in _NEAREST:
-        return _pixels.resize_nearest(image, top, left, height, width, out_h, out_w)
+        exact = interpolation == "nearest-exact"
+        return _pixels.resize_nearest(image, top, left, height, width, out_h, out_w, exact)
     return _pixels.resize(image, top, left, height, width, out_h, out_w, interpolation == "bicubic", antialias)
 
 
@@ -351,12 +356,14 @@ def _inverse_affine(
     ]
 
 
-def _warp(image: np.ndarray, matrix: Sequence[float], size: Sequence[int], interpolation: str, fill: Fill) -> np.ndarray:
+def _warp(
+    image: np.ndarray, matrix: Sequence[float], size: Sequence[int], interpolation: str, fill: Fill
+) -> np.ndarray:
     from engine.data import _pixels
 
     checked_interpolation(interpolation, WARPING, "affine")
     height, width, channels = image.shape
-    half = np.array([[0.5 * width], [0.5 * height]], np.float32)
+    half = np.array([[0.5 * max(width, 1)], [0.5 * max(height, 1)]], np.float32)
     rows = np.array(matrix, np.float32).reshape(2, 3) / half
     values = np.concatenate([rows.reshape(-1), np.zeros(2, np.float32)])
     fills = filling(fill, channels, "affine")
@@ -393,7 +400,7 @@ def rotate(
     """
     image = as_image(image)
     angle = angle % 360
-    quarters = {0: 0, 180: 2, 90: 1, 270: 3}.get(angle)
+    quarters = {0.0: 0, 90.0: 1, 180.0: 2, 270.0: 3}.get(angle)
     if center is None and quarters is not None and (quarters % 2 == 0 or expand or image.shape[0] == image.shape[1]):
         return np.ascontiguousarray(np.rot90(image, quarters))
     matrix = _inverse_affine(_from_middle(center, image), -angle, (0.0, 0.0), 1.0, (0.0, 0.0))
@@ -461,8 +468,10 @@ def perspective_coefficients(
         >>> [round(value, 6) + 0.0 for value in perspective_coefficients(square, square)]
         [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
     """
+    if len(startpoints) != 4 or len(endpoints) != 4:
+        raise ValueError(f"[perspective] expected 4 points, got {len(startpoints)} and {len(endpoints)}")
     rows = []
-    for (x, y), (to_x, to_y) in zip(startpoints, endpoints, strict=True):
+    for (x, y), (to_x, to_y) in zip(startpoints, endpoints):
         rows.append([to_x, to_y, 1, 0, 0, 0, -x * to_x, -x * to_y])
         rows.append([0, 0, 0, to_x, to_y, 1, -y * to_x, -y * to_y])
     wanted = np.array(startpoints, np.float64).reshape(8)
@@ -503,8 +512,8 @@ def perspective(
         coefficients = perspective_coefficients(startpoints, endpoints)
     height, width, channels = image.shape
     values = np.array(coefficients, np.float32)
-    values[:3] /= np.float32(0.5 * width)
-    values[3:6] /= np.float32(0.5 * height)
+    values[:3] /= np.float32(0.5 * max(width, 1))
+    values[3:6] /= np.float32(0.5 * max(height, 1))
     fills = filling(fill, channels, "perspective")
     return _pixels.warp(image, values, height, width, False, interpolation in _NEAREST, fills, fill is not None)
 
@@ -723,8 +732,8 @@ def autocontrast(image: Any) -> np.ndarray:
         image: the image.
 
     Example:
-        >>> autocontrast(np.array([[10, 15, 20]], np.uint8))[0, :, 0]
-        array([  0, 127, 255], dtype=uint8)
+        >>> autocontrast(np.array([[100, 190]], np.uint8))[0, :, 0]
+        array([  0, 255], dtype=uint8)
     """
     from engine.data import _pixels
 
@@ -782,7 +791,9 @@ def gaussian_weights(size: int, sigma: float) -> np.ndarray:
     return np.asarray(weights / weights.sum(), np.float32)
 
 
-def gaussian_blur(image: Any, kernel_size: int | Sequence[int], sigma: float | Sequence[float] | None = None) -> np.ndarray:
+def gaussian_blur(
+    image: Any, kernel_size: int | Sequence[int], sigma: float | Sequence[float] | None = None
+) -> np.ndarray:
     """Blurs, the image being mirrored at its borders.
 
     Args:
@@ -812,6 +823,16 @@ def gaussian_blur(image: Any, kernel_size: int | Sequence[int], sigma: float | S
     return np.rint(_pixels.blur(image.astype(np.float32), *weights)).astype(np.uint8)
 
 
+@functools.cache
+def _normal_quantiles() -> np.ndarray:
+    """65536 equally likely values of the normal distribution, up to 4.3 deviations from 0."""
+    from statistics import NormalDist
+
+    upper = [NormalDist().inv_cdf((i + 0.5) / 65536) for i in range(32768, 65536)]
+    values = np.array(upper)
+    return np.concatenate([-values[::-1], values])
+
+
 def gaussian_noise(image: Any, mean: float = 0.0, sigma: float = 0.1, clip: bool = True, seed: int = 0) -> np.ndarray:
     """Adds normally distributed noise, independent in every value.
 
@@ -831,7 +852,8 @@ def gaussian_noise(image: Any, mean: float = 0.0, sigma: float = 0.1, clip: bool
 
     if not sigma >= 0:
         raise ValueError(f"[gaussian_noise] expected sigma of at least 0, got {sigma}")
-    return _pixels.add_noise(as_image(image), mean * 255, sigma * 255, clip, seed % 2**64)
+    levels = (mean * 255 + sigma * 255 * _normal_quantiles()).astype(np.float32)
+    return _pixels.add_noise(as_image(image), levels, clip, seed % 2**64)
 
 
 def erase(image: Any, i: int, j: int, h: int, w: int, v: Any) -> np.ndarray:

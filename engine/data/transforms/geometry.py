@@ -132,8 +132,8 @@ class RandomCrop(Transform):
     Args:
         size: height and width of the window in pixels, or one number for both.
         padding: pixels added on all sides before cropping, or (horizontal, vertical), or (left, top, right, bottom).
-        fill: the value of the padding, 0 to 255, one number or one per channel.
         pad_if_needed: add on both sides what the window exceeds the image by.
+        fill: the value of the padding, 0 to 255, one number or one per channel.
         padding_mode: "constant", "edge", "reflect" or "symmetric".
 
     Shape:
@@ -152,9 +152,8 @@ class RandomCrop(Transform):
         self,
         size: int | Sequence[int],
         padding: int | Sequence[int] | None = 0,
-        fill: int | Sequence[float] = 0,
-        *,
         pad_if_needed: bool = False,
+        fill: float | Sequence[float] = 0,
         padding_mode: str = "constant",
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
@@ -163,13 +162,13 @@ class RandomCrop(Transform):
         self.pad_if_needed = pad_if_needed
         self.padding_mode = padding_mode
         self._sides = F.parsed_padding(self.padding)
-        one_fill = isinstance(fill, int)
-        if min(self.size) < 1 or min(self._sides) < 0 or (isinstance(fill, int) and not 0 <= fill <= 255):
+        channels = 1 if isinstance(fill, (int, float)) else len(fill)
+        if min(self.size) < 1 or min(self._sides) < 0 or (isinstance(fill, (int, float)) and not 0 <= fill <= 255):
             raise ValueError(
                 f"[RandomCrop] expected size >= 1, padding >= 0 and fill in 0..255, got size={size}, "
                 f"padding={padding}, fill={fill}"
             )
-        F.pad(np.zeros((1, 1, 1 if one_fill else len(fill)), np.uint8), 0, fill, padding_mode)  # checks them
+        F.pad(np.zeros((1, 1, channels), np.uint8), 0, fill, padding_mode)  # checks them
 
     def _padded(self, height: int, width: int) -> tuple[int, int, int, int]:
         left, top, right, bottom = self._sides
@@ -429,9 +428,7 @@ class RandomAffine(ImageTransform):
         }
 
     def transform(self, image: np.ndarray, params: dict[str, Any]) -> np.ndarray:
-        return F.affine(
-            image, **params, interpolation=self.interpolation, fill=self.fill, center=self.center
-        )
+        return F.affine(image, **params, interpolation=self.interpolation, fill=self.fill, center=self.center)
 
 
 class RandomPerspective(RandomTransform):

@@ -52,6 +52,7 @@ class Transform:
     """A step between the dataset and the model: subclasses implement `apply`, and `draw` when they are random.
 
     Example:
+        >>> from engine.data import RandomCrop
         >>> shift = RandomCrop(4, padding=1)
         >>> images = np.full((2, 4, 4, 1), 255, np.uint8)
         >>> parameters = shift.draw(SampleRandom(0, epoch=0, indices=[0, 1]), images.shape)
@@ -211,6 +212,7 @@ class Compose(Transform):
         transforms: the steps, first to last.
 
     Example:
+        >>> from engine.data import Normalize, RandomHorizontalFlip
         >>> steps = Compose([RandomHorizontalFlip(), Normalize((0.5,), (0.5,))])
         >>> steps(np.zeros((2, 8, 8, 1), np.uint8)).shape
         (2, 1, 8, 8)

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 class Normalize(Transform):
     """Bytes to floats: (value / 255 - mean) / std per channel, with the axes that models expect.
 
-    torchvision's `ToDtype(float32, scale=True)` and `Normalize` in one pass.
+    torchvision's `ToDtype(float32, scale=True)` and `Normalize` in one pass. Floats, which `ToTensor` has made, are
+    taken as they are: (value - mean) / std.
 
     Args:
         mean: one number per channel, in units of the 0..1 scale.
         std: one positive number per channel, likewise.
 
     Shape:
-        (N, H, W, C) uint8 to (N, C, H, W) float32, channels-last in memory.
+        (N, H, W, C) uint8, or (N, C, H, W) float32, to (N, C, H, W) float32, channels-last in memory.
 
     Example:
         >>> Normalize((0.5,), (0.5,))(np.array([[[0], [255]]], np.uint8))
@@ -45,12 +46,17 @@ class Normalize(Transform):
     def apply(self, images: np.ndarray, parameters: Any = None) -> np.ndarray:
         from engine.data import _augment
 
-        images = checked_batch(images, self)
-        if images.shape[3] != len(self.mean):
+        floats = images.ndim == 4 and images.dtype == np.float32
+        if not floats:
+            images = checked_batch(images, self)
+        if images.shape[1 if floats else 3] != len(self.mean):
             raise ValueError(
                 f"[Normalize] expected {len(self.mean)} channels, got images of shape {images.shape}: give one mean "
                 f"and one std per channel"
             )
+        if floats:
+            mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
+            return np.asarray((images - mean) / std)
         return _augment.normalize(images, self._table).transpose(0, 3, 1, 2)
 
 
