@@ -1,6 +1,6 @@
 #include "bindings/bindings.h"
 #include "core/status.h"
-#include "ops/conv2d.h"
+#include "ops/algorithm.h"
 
 namespace engine {
 

@@ -4,7 +4,6 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "core/array.h"
 
@@ -28,38 +27,10 @@ struct Conv {
 Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
                const Dims& padding, const Dims& dilation, int64_t groups);
 
-// One way to compute a direction of a convolution. The list of a direction is ordered by
-// preference; the first that does not decline is taken.
-template <class Run>
-struct ConvAlgorithm {
-    const char* name;
-    std::string (*declines)(const Conv&);  // empty: accepts; else the reason
-    Run run;
-};
-using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const float* bias,
-                             const Array& y);
-using ConvBackwardData = void (*)(const Conv&, const Array& dy, const Array& w, const Array& dx);
-using ConvBackwardWeight = void (*)(const Conv&, const Array& dy, const Array& x, const Array& dw,
-                                    float* dbias);
-const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms();
-const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms();
-const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms();
-
 // The algorithms that others fall back on.
 void forward_direct(const Conv&, const Array& x, const Array& w, const float* bias, const Array& y);
 void data_direct(const Conv&, const Array& dy, const Array& w, const Array& dx);
 void weight_direct(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
-
-// Forces one algorithm by name for all directions that know it ("" returns to the choice by list).
-// A forced algorithm that declines a problem is an Error(value).
-void set_conv_algorithm(const std::string& name);
-std::string forced_conv_algorithm();
-
-// The algorithm for a problem: the forced one, else the first that accepts. Logs with
-// ENGINE_VERBOSE.
-template <class Run>
-const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list,
-                                 const Conv& conv);
 
 Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
              const Dims& padding, const Dims& dilation, int64_t groups);

@@ -4,6 +4,7 @@
 
 #include "core/parallel.h"
 #include "core/status.h"
+#include "ops/algorithm.h"
 #include "ops/conv2d.h"
 #include "ops/gemm.h"
 #include "ops/winograd.h"
