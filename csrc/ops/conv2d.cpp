@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "ops/algorithm.h"
+#include "ops/depthwise.h"
 #include "ops/gemm.h"
 #include "ops/winograd.h"
 
@@ -62,12 +63,6 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
 
 std::string declines_nothing(const Conv&) { return ""; }
 
-std::string declines_depthwise(const Conv& c) {
-    if (c.groups == 1) return "groups is 1";
-    if (c.groups != c.ic || c.oc != c.ic) return "more than one channel per group";
-    return "";
-}
-
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
                 int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst) {
     const int64_t left = std::min(columns, std::max<int64_t>(0, -column));
@@ -119,56 +114,6 @@ void forward_reference(const Conv& c, const Array& x, const Array& w, const floa
                 }
         }
     });
-}
-
-void forward_depthwise(const Conv& c, const Array& x, const Array& w, const float* bias,
-                       const Array& y) {
-    const auto packed = pack_depthwise(c, w);
-    const int64_t xp = pixel_stride(x), yp = pixel_stride(y);
-    // Which kernel columns fall inside the image, per output column.
-    std::vector<int32_t> begin(1, 0), src, tap;
-    for (int64_t ow = 0; ow < c.ow; ++ow) {
-        for (int64_t kw = 0; kw < c.kw; ++kw) {
-            const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
-            if (iw < 0 || iw >= c.iw) continue;
-            src.push_back(static_cast<int32_t>(iw));
-            tap.push_back(static_cast<int32_t>(kw));
-        }
-        begin.push_back(static_cast<int32_t>(src.size()));
-    }
-    const int64_t flops = 2 * c.kh * c.kw * c.ow * c.oc;
-    Workspace rows(static_cast<size_t>(num_threads() * 2 * c.kh) * sizeof(int64_t));
-    parallel_for(c.n * c.oh, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
-                 [&](int64_t first, int64_t last, int thread) {
-                     int64_t* row_src = static_cast<int64_t*>(rows.data()) + thread * 2 * c.kh;
-                     int64_t* row_tap = row_src + c.kh;
-                     for (int64_t item = first; item < last; ++item) {
-                         const int64_t n = item / c.oh, oh = item % c.oh;
-                         int64_t count = 0;
-                         for (int64_t kh = 0; kh < c.kh; ++kh) {
-                             const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
-                             if (ih < 0 || ih >= c.ih) continue;
-                             row_src[count] = ih * c.iw * xp;
-                             row_tap[count++] = kh * c.kw;
-                         }
-                         DepthwiseArgs args;
-                         args.src = x.f32() + n * c.ih * c.iw * xp;
-                         args.src_pixel = xp;
-                         args.dst = y.f32() + (n * c.oh + oh) * c.ow * yp;
-                         args.dst_pixel = yp;
-                         args.weight = packed->f32();
-                         args.bias = bias;
-                         args.channels = c.oc;
-                         args.pixels = c.ow;
-                         args.row_src = row_src;
-                         args.row_tap = row_tap;
-                         args.row_count = count;
-                         args.column_begin = begin.data();
-                         args.column_src = src.data();
-                         args.column_tap = tap.data();
-                         kernels().depthwise_row(args);
-                     }
-                 });
 }
 
 // How many neighbouring output pixels one row of the product covers: the number that wastes the
@@ -321,19 +266,6 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
                 }
             }
         });
-}
-
-std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w) {
-    const int64_t taps = c.kh * c.kw;
-    const float* source = w.f32();
-    const uint64_t key = 0xD0 ^ static_cast<uint64_t>(w.offset()) << 8;
-    return w.storage()->pack(key, [&] {
-        auto packed = std::make_shared<Workspace>(static_cast<size_t>(taps * c.oc) * sizeof(float));
-        for (int64_t t = 0; t < taps; ++t)
-            for (int64_t ch = 0; ch < c.oc; ++ch)
-                packed->f32()[t * c.oc + ch] = source[ch * taps + t];
-        return packed;
-    });
 }
 
 const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {

@@ -45,10 +45,9 @@ std::pair<Array, std::optional<Array>> conv2d_backward_weight(
 // of `channels` floats, `pixel` floats apart) to dst, densely; what lies outside the image is zero.
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
                 int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst);
-// Depthwise weights as [kh][kw][channels].
-std::shared_ptr<Workspace> pack_depthwise(const Conv& conv, const Array& w);
-// Whether each channel has its own filter and one output.
-std::string declines_depthwise(const Conv& conv);
+// How the output rows are split for a sum whose parts are added up in order: enough parts for
+// several threads, never dependent on how many threads there are.
+int64_t reduction_parts(const Conv& conv, int64_t partial_floats);
 std::string declines_nothing(const Conv& conv);
 
 }  // namespace engine
