@@ -109,6 +109,8 @@ def conv2d(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    residual: Array | None = None,
+    activation: str = "none",
 ) -> Array: ...
 def conv2d_algorithms(
     x_shape: Sequence[int],

@@ -21,10 +21,13 @@ void bind_conv(py::module_& m) {
     m.def(
         "conv2d",
         [](const Array& x, const Array& w, const std::optional<Array>& b, const Dims& stride,
-           const Dims& padding, const Dims& dilation,
-           int64_t groups) { return conv2d(x, w, optional(b), stride, padding, dilation, groups); },
+           const Dims& padding, const Dims& dilation, int64_t groups,
+           const std::optional<Array>& residual, const std::string& activation) {
+            return conv2d(x, w, optional(b), stride, padding, dilation, groups, optional(residual),
+                          parse_activation("conv2d", activation));
+        },
         arg("x"), arg("w"), arg("b"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"),
-        NoGil());
+        arg("residual") = py::none(), arg("activation") = "none", NoGil());
     m.def("conv2d_backward_data", &conv2d_backward_data, arg("dy"), arg("w"), arg("x_shape"),
           arg("stride"), arg("padding"), arg("dilation"), arg("groups"), NoGil());
     m.def("conv2d_backward_weight", &conv2d_backward_weight, arg("dy"), arg("x"), arg("w_shape"),

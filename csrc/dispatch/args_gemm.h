@@ -6,7 +6,9 @@
 
 namespace engine {
 
-enum class Activation : int32_t { none, relu, relu6 };
+// What a product applies last. The first three cost one or two instructions in registers; the
+// others run over the block just stored, while it is in the first-level cache.
+enum class Activation : int32_t { none, relu, relu6, silu, hardswish };
 
 // C[i][j] = epilogue(sum over taps t, depth k of A(i, t, k) * B(t * depth + k, j))
 //   A(i, t, k) = a[taps[t] + i * a_row + k * a_depth]
@@ -31,6 +33,16 @@ struct GemmArgs {
     const float* bias;      // or null
     const float* residual;  // or null; element (i, j) at residual[i * residual_row + j]
     int64_t residual_row;
+};
+
+// y = activation(y + residual) in place, for rows x columns values.
+struct FinishArgs {
+    float* y;
+    int64_t row;
+    int64_t rows, columns;
+    const float* residual;  // or null; element (i, j) at residual[i * residual_row + j]
+    int64_t residual_row;
+    Activation activation;
 };
 
 // panel[q][j] = source[q * source_row + j * source_column] for j < columns, 0 for the rest of the

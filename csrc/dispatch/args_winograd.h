@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dispatch/args_gemm.h"
+
 namespace engine {
 
 // One tile's input: dst[e * plane + c] = (B^T d B)[e], d the 6 x 6 pixels at `pixels` (row by row).
@@ -24,13 +26,16 @@ struct WinogradWeightArgs {
     int64_t plane;
 };
 
-// One tile's output: dst pixels = A^T m A (+ bias), m[e] at src + e * plane. Only the first rows x
-// columns pixels of the 4 x 4 are stored.
+// One tile's output: dst pixels = activation(A^T m A + bias + residual), m[e] at src + e * plane.
+// Only the first rows x columns pixels of the 4 x 4 are stored.
 struct WinogradOutputArgs {
     const float* src;
     int64_t plane;
     int64_t channels;
-    const float* bias;  // or null
+    const float* bias;      // or null
+    const float* residual;  // or null; pixels of the output tile
+    int64_t residual_pixel, residual_row;
+    Activation activation;
     float* dst;
     int64_t dst_pixel, dst_row;
     int32_t rows, columns;

@@ -11,6 +11,7 @@
 // addressing); one pointer per row would spill. Tried and lost elsewhere (see the project's
 // performance notes): 7x4 (33 registers, spills), packing A.
 #include "dispatch/args.h"
+#include "kernels/activate.h"
 #include "simd/simd.h"
 #include "simd/tune.h"
 
@@ -76,7 +77,8 @@ inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* 
                 const float* p = residual + i * g.residual_row + v * VL;
                 y = y + (v == NV - 1 ? load_n(p, last) : load(p));
             }
-            if (g.activation != Activation::none) y = max(y, zero());
+            if (g.activation == Activation::relu || g.activation == Activation::relu6)
+                y = max(y, zero());
             if (g.activation == Activation::relu6) y = min(y, set1(6.0f));
             float* p = c + i * g.c_row + v * VL;
             if (v == NV - 1)
@@ -124,6 +126,22 @@ void panel(const GemmArgs& g) {
 
 }  // namespace
 
+void finish(const FinishArgs& f) {
+    for (int64_t i = 0; i < f.rows; ++i) {
+        float* y = f.y + i * f.row;
+        const float* residual = f.residual ? f.residual + i * f.residual_row : nullptr;
+        for (int64_t j = 0; j < f.columns; j += VL) {
+            const int n = lanes_left(f.columns - j);
+            vf value = load_some(y + j, n);
+            if (residual) value = value + load_some(residual + j, n);
+            store_some(y + j, activate(f.activation, value), n);
+        }
+    }
+}
+
+// Whether the tile's epilogue applies it; what takes many registers runs over the stored block.
+ENGINE_INLINE bool in_registers(Activation a) { return a <= Activation::relu6; }
+
 void gemm(const GemmArgs& g) {
     if (g.rows <= 0 || g.columns <= 0) return;
     switch (g.vectors) {
@@ -132,6 +150,8 @@ void gemm(const GemmArgs& g) {
         case 3: panel<3, kRows3>(g); break;
         default: panel<4, kRows4>(g); break;
     }
+    if (!in_registers(g.activation))
+        finish({g.c, g.c_row, g.rows, g.columns, nullptr, 0, g.activation});
 }
 
 void pack(const PackArgs& p) {

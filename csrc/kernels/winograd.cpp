@@ -8,6 +8,7 @@
 // one-dimensional transform is applied to columns, then to rows, through a 6 x 6 array of vectors
 // that the compiler keeps in registers and, beyond those, in the first-level cache.
 #include "dispatch/args.h"
+#include "kernels/activate.h"
 #include "simd/simd.h"
 
 namespace engine {
@@ -126,8 +127,15 @@ void winograd_output(const WinogradOutputArgs& a) {
         if (any(is_nan(check))) *a.spoiled = 1;
         const vf bias = a.bias ? load_some(a.bias + c, n) : zero();
         for (int i = 0; i < a.rows; ++i)
-            for (int j = 0; j < a.columns; ++j)
-                store_some(a.dst + i * a.dst_row + j * a.dst_pixel + c, y[4 * i + j] + bias, n);
+            for (int j = 0; j < a.columns; ++j) {
+                vf value = y[4 * i + j] + bias;
+                if (a.residual)
+                    value =
+                        value +
+                        load_some(a.residual + i * a.residual_row + j * a.residual_pixel + c, n);
+                store_some(a.dst + i * a.dst_row + j * a.dst_pixel + c,
+                           activate(a.activation, value), n);
+            }
     }
 }
 

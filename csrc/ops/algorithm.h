@@ -16,7 +16,8 @@ struct ConvAlgorithm {
     std::string (*declines)(const Conv&);  // empty: accepts; else the reason
     Run run;
 };
-using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const float* bias,
+// The residual of the epilogue is one more array of y's shape: row i is pixel i.
+using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const Epilogue& epilogue,
                              const Array& y);
 using ConvBackwardData = void (*)(const Conv&, const Array& dy, const Array& w, const Array& dx);
 using ConvBackwardWeight = void (*)(const Conv&, const Array& dy, const Array& x, const Array& dw,

@@ -63,6 +63,18 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
 
 std::string declines_nothing(const Conv&) { return ""; }
 
+void finish_output(const Epilogue& epilogue, const Array& y) {
+    if (!epilogue.residual && epilogue.activation == Activation::none) return;
+    const int64_t pixels = y.dim(0) * y.dim(2) * y.dim(3), channels = y.dim(1);
+    const int64_t row = pixel_stride(y);
+    parallel_for(pixels, std::max<int64_t>(1, 16384 / channels),
+                 [&](int64_t begin, int64_t end, int) {
+                     const Epilogue out = epilogue.at(begin, 0);
+                     kernels().finish({y.f32() + begin * row, row, end - begin, channels,
+                                       out.residual, out.residual_row, out.activation});
+                 });
+}
+
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
                 int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst) {
     const int64_t left = std::min(columns, std::max<int64_t>(0, -column));
@@ -90,8 +102,9 @@ namespace {
 
 // Plain loops in the order of the definition: what every other algorithm is tested against, and the
 // last resort of the list.
-void forward_reference(const Conv& c, const Array& x, const Array& w, const float* bias,
+void forward_reference(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                        const Array& y) {
+    const float* bias = epilogue.bias;
     const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x),
                   yp = pixel_stride(y);
     parallel_for(c.n * c.oh, [&](int64_t begin, int64_t end, int) {
@@ -114,6 +127,7 @@ void forward_reference(const Conv& c, const Array& x, const Array& w, const floa
                 }
         }
     });
+    finish_output(epilogue, y);
 }
 
 // How many neighbouring output pixels one row of the product covers: the number that wastes the
@@ -158,7 +172,7 @@ std::shared_ptr<Workspace> pack_merged(const Conv& c, const Array& w, const Pane
 
 // Implicit matrix product: the kernel reads pixels where they lie. Only with padding is a strip of
 // input rows copied, with its zeros, into the thread's scratch.
-void forward_direct(const Conv& c, const Array& x, const Array& w, const float* bias,
+void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                     const Array& y) {
     const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x),
                   yp = pixel_stride(y);
@@ -172,7 +186,7 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
         product.rows = c.n * c.oh * c.ow, product.columns = c.oc, product.depth = depth;
         product.a = x.f32(), product.a_row = xp, product.a_depth = 1;
         product.c = y.f32(), product.c_row = yp;
-        product.bias = bias;
+        product.epilogue = epilogue;
         run_product(product, panels, packed->f32());
         return;
     }
@@ -187,16 +201,18 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
 
     // Few output channels leave lanes empty: then a vector takes those of `merged` neighbouring
     // pixels.
-    const int64_t merged = whole_rows && yp == c.oc ? merged_pixels(c) : 1;
+    const bool dense = yp == c.oc && (!epilogue.residual || epilogue.residual_row == c.oc);
+    const int64_t merged = whole_rows && dense ? merged_pixels(c) : 1;
     const int64_t tap_depth = whole_rows ? ((merged - 1) * c.stride_w + c.kw) * icg : icg;
     const Panels panels(merged > 1 ? c.kh * tap_depth : depth, merged * ocg);
     std::vector<std::shared_ptr<Workspace>> packed;
+    Epilogue out = epilogue;
     Workspace merged_bias(static_cast<size_t>(merged * c.oc) * sizeof(float));
     if (merged > 1) {
         packed.push_back(pack_merged(c, w, panels, merged));
-        for (int64_t j = 0; j < merged && bias; ++j)
-            std::copy_n(bias, c.oc, merged_bias.f32() + j * c.oc);
-        if (bias) bias = merged_bias.f32();
+        for (int64_t j = 0; j < merged && out.bias; ++j)
+            std::copy_n(out.bias, c.oc, merged_bias.f32() + j * c.oc);
+        if (out.bias) out.bias = merged_bias.f32();
     } else {
         for (int64_t g = 0; g < c.groups; ++g)
             packed.push_back(pack_weight(w.view({ocg * depth}, {1}, w.offset() + g * ocg * depth),
@@ -257,8 +273,12 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const float* 
                     g.b_row = panels.width(p);
                     g.columns = panels.columns_of(p);
                     g.vectors = panels.vectors_of(p);
-                    g.bias = bias ? bias + column : nullptr;
+                    g.residual_row = merged * out.residual_row;
+                    g.activation = out.activation;
                     for (int64_t oh = first; oh < last; ++oh) {
+                        const Epilogue place = out.at((n * c.oh + oh) * c.ow, column);
+                        g.bias = place.bias;
+                        g.residual = place.residual;
                         g.a = src + (oh - first) * c.stride_h * width * pixel + group * icg;
                         g.c = y.f32() + (n * c.oh + oh) * c.ow * yp + column;
                         kernels().gemm(g);
@@ -279,7 +299,8 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
 }
 
 Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
-             const Dims& padding, const Dims& dilation, int64_t groups) {
+             const Dims& padding, const Dims& dilation, int64_t groups, const Array* residual,
+             Activation activation) {
     const Conv c = make_conv("conv2d", x.shape(), w.shape(), stride, padding, dilation, groups);
     expect_f32("conv2d", "input", x);
     expect_f32("conv2d", "weight", w);
@@ -290,10 +311,21 @@ Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stri
                      to_string(bias->shape()));
     }
     Array y = empty({c.n, c.oc, c.oh, c.ow});
+    if (residual) {
+        expect_f32("conv2d", "residual", *residual);
+        ENGINE_CHECK(residual->shape() == y.shape(), Kind::value,
+                     "[conv2d] expected a residual of the output's shape ", to_string(y.shape()),
+                     ", got ", to_string(residual->shape()));
+    }
     if (y.numel() == 0) return y;
     const auto& algorithm = choose("conv2d", conv_forward_algorithms(), c);
     const Array dense_bias = bias ? contiguous(*bias) : Array();
-    algorithm.run(c, as_pixels(x), contiguous(w), bias ? dense_bias.f32() : nullptr, y);
+    const Array pixels = residual ? as_pixels(*residual) : Array();
+    Epilogue epilogue;
+    if (bias) epilogue.bias = dense_bias.f32();
+    if (residual) epilogue.residual = pixels.f32(), epilogue.residual_row = pixel_stride(pixels);
+    epilogue.activation = activation;
+    algorithm.run(c, as_pixels(x), contiguous(w), epilogue, y);
     return y;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/array.h"
+#include "ops/gemm.h"
 
 namespace engine {
 
@@ -28,12 +29,16 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
                const Dims& padding, const Dims& dilation, int64_t groups);
 
 // The algorithms that others fall back on.
-void forward_direct(const Conv&, const Array& x, const Array& w, const float* bias, const Array& y);
+void forward_direct(const Conv&, const Array& x, const Array& w, const Epilogue& epilogue,
+                    const Array& y);
 void data_direct(const Conv&, const Array& dy, const Array& w, const Array& dx);
 void weight_direct(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
 
+// activation(conv(x, w) + bias + residual); bias and residual may be null, the residual has the
+// output's shape.
 Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
-             const Dims& padding, const Dims& dilation, int64_t groups);
+             const Dims& padding, const Dims& dilation, int64_t groups,
+             const Array* residual = nullptr, Activation activation = Activation::none);
 Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape, const Dims& stride,
                            const Dims& padding, const Dims& dilation, int64_t groups);
 std::pair<Array, std::optional<Array>> conv2d_backward_weight(
@@ -41,6 +46,8 @@ std::pair<Array, std::optional<Array>> conv2d_backward_weight(
     const Dims& dilation, int64_t groups, bool with_bias);
 
 // Shared by forward and backward.
+// Adds the residual and activates in a pass of its own, for algorithms that cannot on the way out.
+void finish_output(const Epilogue& epilogue, const Array& y);
 // Copies rows [row, row + rows) and columns [column, column + columns) of one image (h x w pixels
 // of `channels` floats, `pixel` floats apart) to dst, densely; what lies outside the image is zero.
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,

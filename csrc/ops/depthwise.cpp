@@ -32,7 +32,7 @@ std::string declines_depthwise(const Conv& c) {
     return "";
 }
 
-void forward_depthwise(const Conv& c, const Array& x, const Array& w, const float* bias,
+void forward_depthwise(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                        const Array& y) {
     const auto packed = pack_depthwise(c, w);
     const int64_t xp = pixel_stride(x), yp = pixel_stride(y);
@@ -68,7 +68,7 @@ void forward_depthwise(const Conv& c, const Array& x, const Array& w, const floa
                          args.dst = y.f32() + (n * c.oh + oh) * c.ow * yp;
                          args.dst_pixel = yp;
                          args.weight = packed->f32();
-                         args.bias = bias;
+                         args.bias = epilogue.bias;
                          args.channels = c.oc;
                          args.pixels = c.ow;
                          args.row_src = row_src;
@@ -80,6 +80,7 @@ void forward_depthwise(const Conv& c, const Array& x, const Array& w, const floa
                          kernels().depthwise_row(args);
                      }
                  });
+    finish_output(epilogue, y);
 }
 
 void data_depthwise(const Conv& c, const Array& dy, const Array& w, const Array& dx) {

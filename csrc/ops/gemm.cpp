@@ -17,6 +17,18 @@ constexpr int64_t kFlopsPerThread = 1 << 15;
 
 }  // namespace
 
+Activation parse_activation(const char* op, const std::string& name) {
+    constexpr std::pair<const char*, Activation> kNames[] = {{"none", Activation::none},
+                                                             {"relu", Activation::relu},
+                                                             {"relu6", Activation::relu6},
+                                                             {"silu", Activation::silu},
+                                                             {"hardswish", Activation::hardswish}};
+    for (const auto& [known, activation] : kNames)
+        if (name == known) return activation;
+    fail(Kind::value, "[", op, "] expected activation none, relu, relu6, silu or hardswish, got '",
+         name, "'");
+}
+
 Panels::Panels(int64_t rows, int64_t columns)
     : rows(rows), columns(columns), lanes(kernels().lanes) {
     const int64_t needed = (columns + lanes - 1) / lanes;
@@ -100,10 +112,16 @@ void run_product(const Product& product, const Panels& panels, const float* pack
                     g.a = product.a + first * product.a_row + k * product.a_depth;
                     g.b = packed + panels.offset(p) + k * g.b_row;
                     g.accumulate = k > 0;
-                    g.bias =
-                        product.bias && k == 0 ? product.bias + p * panels.full_width() : nullptr;
-                    g.activation =
-                        k + kDepthBlock >= product.depth ? product.activation : Activation::none;
+                    const Epilogue out = product.epilogue.at(first, p * panels.full_width());
+                    if (k == 0)
+                        g.bias = out.bias;
+                    else
+                        g.bias = nullptr;
+                    if (k + kDepthBlock >= product.depth) {
+                        g.residual = out.residual;
+                        g.residual_row = out.residual_row;
+                        g.activation = out.activation;
+                    }
                     kernels().gemm(g);
                 }
             }
@@ -241,7 +259,7 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
     product.rows = rows.dim(0), product.columns = outputs, product.depth = depth;
     product.a = rows.f32(), product.a_row = rows.stride(0), product.a_depth = rows.stride(1);
     product.c = out.f32(), product.c_row = outputs;
-    product.bias = bias ? dense_bias.f32() : nullptr;
+    product.epilogue.bias = bias ? dense_bias.f32() : nullptr;
     run_product(product, panels, packed->f32());
     return x.rank() == 2 ? out : contiguous(reshape(out, shape));
 }

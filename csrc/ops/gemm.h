@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "core/array.h"
@@ -37,15 +38,31 @@ std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source
 std::shared_ptr<Workspace> pack_weight(const Array& weight, const Panels& panels, int64_t row,
                                        int64_t column, uint64_t tag);
 
-// What every product shares; see GemmArgs for the epilogue.
+// What is done to results on their way out: y = activation(y + bias + residual).
+struct Epilogue {
+    const float* bias = nullptr;      // per column (output channel)
+    const float* residual = nullptr;  // row i at residual + i * residual_row
+    int64_t residual_row = 0;
+    Activation activation = Activation::none;
+    // The same for rows and columns from (row, column) on.
+    Epilogue at(int64_t row, int64_t column) const {
+        return {bias ? bias + column : nullptr,
+                residual ? residual + row * residual_row + column : nullptr, residual_row,
+                activation};
+    }
+};
+
+// "none", "relu", "relu6", "silu" or "hardswish"; anything else is an Error(value) that names `op`.
+Activation parse_activation(const char* op, const std::string& name);
+
+// What every product shares.
 struct Product {
     int64_t rows, columns, depth;
     const float* a;
     int64_t a_row, a_depth;
     float* c;
     int64_t c_row;
-    const float* bias = nullptr;
-    Activation activation = Activation::none;
+    Epilogue epilogue;
 };
 void run_product(const Product& product, const Panels& panels, const float* packed);
 

@@ -21,7 +21,7 @@ struct Problem {
     int64_t top, left;                     // padding
     float* dst;
     int64_t oh, ow, outputs, dst_pixel;
-    const float* bias;
+    Epilogue epilogue;
 };
 
 // Pointers to the size x size pixels of an image from (row, column) on; `zeros` for those outside.
@@ -133,8 +133,14 @@ bool run(const Problem& q, const Panels& panels, const float* filters) {
                     out.src = m + (t - first) * width;
                     out.plane = m_plane;
                     out.channels = panels.columns_of(p);
-                    out.bias = q.bias ? q.bias + column : nullptr;
-                    out.dst = q.dst + ((n * q.oh + 4 * th) * q.ow + 4 * tw) * q.dst_pixel + column;
+                    const int64_t pixel = (n * q.oh + 4 * th) * q.ow + 4 * tw;
+                    const Epilogue place = q.epilogue.at(pixel, column);
+                    out.bias = place.bias;
+                    out.residual = place.residual;
+                    out.residual_pixel = place.residual_row;
+                    out.residual_row = q.ow * place.residual_row;
+                    out.activation = place.activation;
+                    out.dst = q.dst + pixel * q.dst_pixel + column;
                     out.dst_pixel = q.dst_pixel;
                     out.dst_row = q.ow * q.dst_pixel;
                     out.rows = static_cast<int32_t>(std::min<int64_t>(4, q.oh - 4 * th));
@@ -166,24 +172,36 @@ std::string declines_winograd(const Conv& c) {
     return "";
 }
 
-void forward_winograd(const Conv& c, const Array& x, const Array& w, const float* bias,
+void forward_winograd(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                       const Array& y) {
     const Panels panels(c.ic, c.oc);
     const auto filters = pack_filters(c, w, panels, false);
     // NaN and infinity must reach just the pixels that the definition says: then the direct form
     // decides.
     if (!run({x.f32(), c.n, c.ih, c.iw, c.ic, pixel_stride(x), c.pad_top, c.pad_left, y.f32(), c.oh,
-              c.ow, c.oc, pixel_stride(y), bias},
+              c.ow, c.oc, pixel_stride(y), epilogue},
              panels, filters->f32()))
-        forward_direct(c, x, w, bias, y);
+        forward_direct(c, x, w, epilogue, y);
 }
 
 // dx is the convolution of dy, padded by 2 - pad, with the filters turned by 180 degrees.
 void data_winograd(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
     const Panels panels(c.oc, c.ic);
     const auto filters = pack_filters(c, w, panels, true);
-    if (!run({dy.f32(), c.n, c.oh, c.ow, c.oc, pixel_stride(dy), 2 - c.pad_top, 2 - c.pad_left,
-              dx.f32(), c.ih, c.iw, c.ic, pixel_stride(dx), nullptr},
+    if (!run({dy.f32(),
+              c.n,
+              c.oh,
+              c.ow,
+              c.oc,
+              pixel_stride(dy),
+              2 - c.pad_top,
+              2 - c.pad_left,
+              dx.f32(),
+              c.ih,
+              c.iw,
+              c.ic,
+              pixel_stride(dx),
+              {}},
              panels, filters->f32()))
         data_direct(c, dy, w, dx);
 }

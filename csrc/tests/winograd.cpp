@@ -53,8 +53,8 @@ void check_output(int64_t channels, int32_t rows, int32_t columns, bool with_bia
     Guarded<float> dst((rows - 1) * row + (columns - 1) * pixel + channels, side);
     dst.fill(-7.0f);
     int32_t spoiled = 0;
-    kernels().winograd_output({m, plane, channels, with_bias ? bias.data() : nullptr, dst, pixel,
-                               row, rows, columns, &spoiled});
+    kernels().winograd_output({m, plane, channels, with_bias ? bias.data() : nullptr, nullptr, 0, 0,
+                               Activation::none, dst, pixel, row, rows, columns, &spoiled});
     CHECK_EQUAL(spoiled, 0);
     for (int64_t h = 0; h < rows; ++h)
         for (int64_t w = 0; w < columns; ++w)
