@@ -54,7 +54,7 @@ def _save(figure: Any, path: str | os.PathLike[str]) -> None:
 def training_curves(
     history: Sequence[dict[str, Any]], path: str | os.PathLike[str], best_epoch: int | None = None
 ) -> None:
-    """Draws loss and accuracy over the epochs, training beside validation.
+    """Draws loss and accuracy over the epochs, training beside validation, and the learning rate where it changed.
 
     Args:
         history: the rows that `engine.train.Trainer.fit` returns.
@@ -70,19 +70,29 @@ def training_curves(
     epochs = [row["epoch"] for row in history]
     panels = [("loss", "loss", 1.0), ("accuracy", "accuracy in %", 100.0)]
     panels = [panel for panel in panels if any(f"train_{panel[0]}" in row for row in history)]
-    figure = _figure(5.2 * len(panels), 3.8)
-    for axes, (key, label, scale) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    rates = np.array([row.get("lr", float("nan")) for row in history], np.float64)
+    changed = len(rates) > 1 and bool(np.isfinite(rates).all()) and bool(np.ptp(rates) > 0)
+    figure = _figure(5.2 * len(panels) + 4.2 * changed, 3.8)
+    widths = [5.2] * len(panels) + [4.2] * changed
+    every = list(figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0])
+    if changed:
+        every[-1].plot(epochs, rates, color="tab:green", marker="." if len(epochs) < 30 else "")
+        every[-1].set_ylabel("learning rate")
+        if rates.min() > 0 and rates.max() > 100 * rates.min():
+            every[-1].set_yscale("log")
+    for axes, (key, label, scale) in zip(every, panels):
         for part, name, style in (("train", "training", "-"), ("val", "validation", "--")):
             values = [scale * row.get(f"{part}_{key}", float("nan")) for row in history]
             if np.isfinite(values).any():
                 axes.plot(epochs, values, style, marker="." if len(epochs) < 30 else "", label=name)
         if best_epoch is not None:
             axes.axvline(best_epoch, color="grey", linewidth=0.8, linestyle=":", label=f"best epoch ({best_epoch})")
-        axes.set_xlabel("epoch")
         axes.set_ylabel(label)
+        axes.legend()
+    for axes in every:
+        axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
     _save(figure, path)
 
 
@@ -479,7 +489,14 @@ def filters(weights: Any, path: str | os.PathLike[str], columns: int = 8) -> Non
         pictures = list(_stretched(weights).transpose(0, 2, 3, 1))
     else:
         pictures = list(_stretched(weights).reshape(-1, *weights.shape[2:]))
-    _save(_grid(pictures, None, columns, 0.7, cmap="gray", vmin=0, vmax=1)[0], path)
+    figure, cells = _grid(pictures, None, columns, 0.8, cmap="gray", vmin=0, vmax=1)
+    for axes in cells[: len(pictures)]:  # white filters beside white filters would be one
+        axes.axis("on")
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(edgecolor="tab:grey", linewidth=0.6)
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    _save(figure, path)
 
 
 def feature_maps(maps: Any, path: str | os.PathLike[str], columns: int = 8, count: int = 64) -> None:

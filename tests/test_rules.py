@@ -47,6 +47,7 @@ SIDE = {  # beside functional: what each of them must never import
     "io": {"nn", "models", "optim", "data", "train", "callbacks", "cli"},
     "metrics": {"nn", "models", "optim", "io", "train", "callbacks", "cli"},
     "plots": {"nn", "models", "optim", "train", "callbacks", "cli"},
+    "report": {"nn", "models", "optim", "data", "train", "callbacks", "cli"},
     "interpret": {"nn", "models", "optim", "data", "io", "train", "callbacks", "cli"},
     "train": {"nn", "models", "optim", "cli"},
     "callbacks": {"nn", "models", "optim", "cli"},
