@@ -1,11 +1,18 @@
-// Depthwise convolution, one output row at a time.
+// Depthwise convolution and its gradients.
 //
-//   dst[p][c] = bias[c] + sum_r sum_q src[row r][pixel q][c] * weight[tap(r, q)][c]
+//   dst[h][w][c] = bias[c] + sum_r sum_q src[h * stride + r][w * stride + q][c] * weight[r][q][c]
 //
-// Method: vectors over channels; the sums of one pixel's vectors stay in registers over all taps.
-// Which rows and pixels take part comes as tables, so padding costs no copy, and the input gradient
-// (any stride and dilation) is the same loop with other tables.
+// Method: vectors over channels. A tile is P neighbouring pixels of a row; for one vector of
+// channels it holds P sums and the weights of one kernel row in registers, and a source pixel,
+// loaded once, serves every sum it reaches. Source columns beyond the image are skipped by a bit
+// mask, rows by the range of kernel rows, so nothing is copied and no product with padding is
+// computed. Within a tile, channels are the inner loop: memory is read in runs of P pixels.
+// depthwise_spread (input gradient of a stride of 2) is the same tile seen from the other side: a
+// tile of the wide side, whose sums are reached by alternating kernel columns. The weight gradient
+// holds P gradients in registers and the sums of one kernel row.
+// Registers: P sums, K weights, one source pixel: 8 + 7 + 1 = 16 at most.
 #include "dispatch/args.h"
+#include "kernels/activate.h"
 #include "simd/simd.h"
 
 namespace engine {
@@ -13,8 +20,324 @@ namespace ENGINE_ISA {
 
 namespace {
 
+// How much of a tile exists. whole: all of it, and full vectors; edge: some source columns are
+// outside; tail: also the last, partial vector of channels.
+enum Part { whole, edge, tail };
+
+template <Part part>
+inline __attribute__((always_inline)) vf get(const float* p, int n) {
+    return part == tail ? load_n(p, n) : load(p);
+}
+template <Part part>
+inline __attribute__((always_inline)) void put(float* p, vf v, int n) {
+    if (part == tail)
+        store_n(p, v, n);
+    else
+        store(p, v);
+}
+template <Part part>
+inline __attribute__((always_inline)) bool there(uint32_t mask, int i) {
+    return part == whole || (mask >> i & 1) != 0;
+}
+
+// The rows of src that reach a tile, and the weights they meet, each a fixed step apart.
+struct Rows {
+    const float* src;
+    int64_t src_step;
+    const float* weight;
+    int64_t weight_step;
+    int64_t count;
+};
+
+// Bits i for which begin <= i < end; both may lie outside of 0..32.
+inline __attribute__((always_inline)) uint32_t bits(int64_t begin, int64_t end) {
+    if (begin < 0) begin = 0;
+    if (end > 32) end = 32;
+    if (begin >= end) return 0;
+    return static_cast<uint32_t>(((uint64_t{1} << end) - 1) & ~((uint64_t{1} << begin) - 1));
+}
+
+// Adds the residual and activates what was just stored: registers cannot hold the tile and the
+// longer activations.
+__attribute__((noinline)) void finish_pixels(const DepthwiseArgs& d, float* dst, int pixels,
+                                             int64_t c, int n) {
+    const int64_t first = d.residual ? (dst - d.dst) / d.dst_pixel : 0;
+    for (int p = 0; p < pixels; ++p) {
+        vf y = load_some(dst + p * d.dst_pixel + c, n);
+        if (d.residual) y = y + load_some(d.residual + (first + p) * d.residual_pixel + c, n);
+        store_some(dst + p * d.dst_pixel + c, activate(d.activation, y), n);
+    }
+}
+
+// P outputs side by side, one vector of channels. rows.src: column 0 of the tile, which may lie
+// outside the image.
+template <int K, int S, int P, Part part>
+inline __attribute__((always_inline)) void forward_vector(const DepthwiseArgs& d, const Rows& rows,
+                                                          uint32_t mask, float* dst, int64_t c,
+                                                          int n) {
+    constexpr int Q = (P - 1) * S + K;
+    vf sum[P];
+    const vf start = d.bias ? get<part>(d.bias + c, n) : zero();
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sum[p] = start;
+    const float* src = rows.src + c;
+    const float* weight = rows.weight + c;
+    for (int64_t r = rows.count; r > 0; --r) {
+        vf k[K];
+#pragma GCC unroll 8
+        for (int i = 0; i < K; ++i) k[i] = get<part>(weight + i * d.weight_tap, n);
+#pragma GCC unroll 32
+        for (int q = 0; q < Q; ++q)
+            if (there<part>(mask, q)) {
+                const vf x = get<part>(src + q * d.src_pixel, n);
+#pragma GCC unroll 8
+                for (int p = 0; p < P; ++p)
+                    if (q - p * S >= 0 && q - p * S < K) sum[p] = fma(x, k[q - p * S], sum[p]);
+            }
+        src += rows.src_step;
+        weight += rows.weight_step;
+    }
+    const bool relu = d.activation == Activation::relu || d.activation == Activation::relu6;
+    if (relu && !d.residual) {
+        const vf limit = set1(d.activation == Activation::relu ? __builtin_inff() : 6.0f);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sum[p] = min_raw(limit, max_raw(zero(), sum[p]));
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) put<part>(dst + p * d.dst_pixel + c, sum[p], n);
+    if (d.residual || (!relu && d.activation != Activation::none)) finish_pixels(d, dst, P, c, n);
+}
+
+template <int K, int S, int P>
+void forward_tile(const DepthwiseArgs& d, const Rows& rows, uint32_t mask, float* dst) {
+    constexpr int Q = (P - 1) * S + K;
+    const int64_t full = d.channels / VL * VL;
+    if (mask == bits(0, Q))
+        for (int64_t c = 0; c < full; c += VL)
+            forward_vector<K, S, P, whole>(d, rows, mask, dst, c, VL);
+    else
+        for (int64_t c = 0; c < full; c += VL)
+            forward_vector<K, S, P, edge>(d, rows, mask, dst, c, VL);
+    if (full < d.channels)
+        forward_vector<K, S, P, tail>(d, rows, mask, dst, full,
+                                      static_cast<int>(d.channels - full));
+}
+
+// The pixels per tile, of those compiled, that covers a row with the least work; the last tile is
+// moved back over the one before it, unless the row is narrower than a tile.
+inline int best_pixels(int64_t width) {
+    if (width < 4) return 1;
+    if (width < 7) return 4;
+    const int64_t by_8 = (width + 7) / 8 * 10, by_7 = (width + 6) / 7 * 9,
+                  by_4 = (width + 3) / 4 * 6;
+    if (width >= 8 && by_8 <= by_7 && by_8 <= by_4) return 8;
+    return by_7 <= by_4 ? 7 : 4;
+}
+
+template <int K, int S, int P>
+void forward_row(const DepthwiseArgs& d, Rows rows, float* dst) {
+    constexpr int Q = (P - 1) * S + K;
+    const float* row = rows.src;
+    for (int64_t next = 0; next < d.dst_w; next += P) {
+        const int64_t p = next + P <= d.dst_w ? next : d.dst_w - P;
+        const int64_t first = p * S - d.pad_left;
+        rows.src = row + first * d.src_pixel;
+        forward_tile<K, S, P>(d, rows, bits(-first, d.src_w - first) & bits(0, Q),
+                              dst + p * d.dst_pixel);
+    }
+}
+
+// Kernel rows [begin, end) of output row `h` meet the image.
+struct RowRange {
+    int64_t begin, end;
+};
+inline RowRange kernel_rows(int64_t first, int64_t dilation, int64_t kernel, int64_t height) {
+    RowRange range{0, kernel};
+    while (range.begin < kernel && first + range.begin * dilation < 0) ++range.begin;
+    while (range.end > range.begin && first + (range.end - 1) * dilation >= height) --range.end;
+    return range;
+}
+
+template <int K, int S>
+void forward(const DepthwiseArgs& d) {
+    const int pixels = best_pixels(d.dst_w);
+    for (int64_t h = d.row_begin; h < d.row_end; ++h) {
+        const int64_t first = h * d.stride_h - d.pad_top;
+        const RowRange range = kernel_rows(first, d.dilation_h, d.kernel_h, d.src_h);
+        Rows rows;
+        rows.src_step = d.dilation_h * d.src_w * d.src_pixel;
+        rows.src = d.src + (first + range.begin * d.dilation_h) * d.src_w * d.src_pixel;
+        rows.weight_step = K * d.weight_tap;
+        rows.weight = d.weight + range.begin * rows.weight_step;
+        rows.count = range.end - range.begin;
+        float* dst = d.dst + h * d.dst_w * d.dst_pixel;
+        switch (pixels) {
+            case 8: forward_row<K, S, 8>(d, rows, dst); break;
+            case 7: forward_row<K, S, 7>(d, rows, dst); break;
+            case 4: forward_row<K, S, 4>(d, rows, dst); break;
+            default: forward_row<K, S, 1>(d, rows, dst);
+        }
+    }
+}
+
+// P outputs side by side of the input gradient, one vector of channels. Output j of the tile is
+// reached by source pixel (j - q) / S of the tile through kernel column q; the source pixels of the
+// tile begin (K - 1) / S before the one that column 0 carries to output 0.
+template <int K, int S, int P, Part part>
+inline __attribute__((always_inline)) void spread_vector(const DepthwiseArgs& d, const Rows& rows,
+                                                         uint32_t mask, uint32_t wanted, float* dst,
+                                                         int64_t c, int n) {
+    constexpr int Before = (K - 1) / S, Q = Before + (P - 1) / S + 1;
+    vf sum[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sum[p] = zero();
+    const float* src = rows.src + c;
+    const float* weight = rows.weight + c;
+    for (int64_t r = rows.count; r > 0; --r) {
+        vf k[K];
+#pragma GCC unroll 8
+        for (int i = 0; i < K; ++i) k[i] = get<part>(weight + i * d.weight_tap, n);
+#pragma GCC unroll 32
+        for (int q = 0; q < Q; ++q)
+            if (there<part>(mask, q)) {
+                const vf x = get<part>(src + q * d.src_pixel, n);
+#pragma GCC unroll 8
+                for (int p = 0; p < P; ++p)
+                    if (p - (q - Before) * S >= 0 && p - (q - Before) * S < K)
+                        sum[p] = fma(x, k[p - (q - Before) * S], sum[p]);
+            }
+        src += rows.src_step;
+        weight += rows.weight_step;
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+        if (there<part>(wanted, p)) put<part>(dst + p * d.dst_pixel + c, sum[p], n);
+}
+
+template <int K, int S>
+void spread(const DepthwiseArgs& d) {
+    constexpr int P = 8, Before = (K - 1) / S, Q = Before + (P - 1) / S + 1;
+    const int64_t full = d.channels / VL * VL;
+    for (int64_t h = d.row_begin; h < d.row_end; ++h) {
+        // Kernel rows first, first + stride, ... come from source rows i, i - 1, ...
+        const int64_t reach = h + d.pad_top;
+        int64_t r = reach % d.stride_h, i = reach / d.stride_h;
+        if (i >= d.src_h) {
+            r += (i - d.src_h + 1) * d.stride_h;
+            i = d.src_h - 1;
+        }
+        Rows rows;
+        rows.src_step = -d.src_w * d.src_pixel;
+        rows.weight_step = d.stride_h * K * d.weight_tap;
+        rows.weight = d.weight + r * K * d.weight_tap;
+        rows.count = r < d.kernel_h ? (d.kernel_h - r + d.stride_h - 1) / d.stride_h : 0;
+        if (rows.count > i + 1) rows.count = i + 1;
+        const float* row = d.src + i * d.src_w * d.src_pixel;
+        // Tiles begin where kernel column 0 meets a source pixel.
+        for (int64_t w = -(d.pad_left % S); w < d.dst_w; w += P) {
+            const int64_t first = (w + d.pad_left) / S - Before;
+            const uint32_t mask = bits(-first, d.src_w - first) & bits(0, Q);
+            const uint32_t wanted = bits(-w, d.dst_w - w) & bits(0, P);
+            rows.src = row + first * d.src_pixel;
+            float* dst = d.dst + (h * d.dst_w + w) * d.dst_pixel;
+            if (mask == bits(0, Q) && wanted == bits(0, P))
+                for (int64_t c = 0; c < full; c += VL)
+                    spread_vector<K, S, P, whole>(d, rows, mask, wanted, dst, c, VL);
+            else
+                for (int64_t c = 0; c < full; c += VL)
+                    spread_vector<K, S, P, edge>(d, rows, mask, wanted, dst, c, VL);
+            if (full < d.channels)
+                spread_vector<K, S, P, tail>(d, rows, mask, wanted, dst, full,
+                                             static_cast<int>(d.channels - full));
+        }
+    }
+}
+
+// P gradients side by side, one vector of channels. rows.weight: the sums.
+template <int K, int S, int P, Part part>
+inline __attribute__((always_inline)) void weight_vector(const DepthwiseWeightArgs& d,
+                                                         const Rows& rows, float* dweight,
+                                                         uint32_t mask, const float* grad,
+                                                         int64_t c, int n) {
+    constexpr int Q = (P - 1) * S + K;
+    vf g[P];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) g[p] = get<part>(grad + p * d.grad_pixel + c, n);
+    if (d.dbias) {
+        vf sum = get<part>(d.dbias + c, n);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) sum = sum + g[p];
+        put<part>(d.dbias + c, sum, n);
+    }
+    const float* src = rows.src + c;
+    float* sums = dweight + c;
+    for (int64_t r = rows.count; r > 0; --r) {
+        vf k[K];
+#pragma GCC unroll 8
+        for (int i = 0; i < K; ++i) k[i] = get<part>(sums + i * d.weight_tap, n);
+#pragma GCC unroll 32
+        for (int q = 0; q < Q; ++q)
+            if (there<part>(mask, q)) {
+                const vf x = get<part>(src + q * d.src_pixel, n);
+#pragma GCC unroll 8
+                for (int p = 0; p < P; ++p)
+                    if (q - p * S >= 0 && q - p * S < K) k[q - p * S] = fma(x, g[p], k[q - p * S]);
+            }
+#pragma GCC unroll 8
+        for (int i = 0; i < K; ++i) put<part>(sums + i * d.weight_tap, k[i], n);
+        src += rows.src_step;
+        sums += rows.weight_step;
+    }
+}
+
+template <int K, int S, int P>
+void weight_tile(const DepthwiseWeightArgs& d, Rows rows, float* dweight, const float* grad,
+                 int64_t p) {
+    constexpr int Q = (P - 1) * S + K;
+    const int64_t full = d.channels / VL * VL;
+    const int64_t first = p * S - d.pad_left;
+    const uint32_t mask = bits(-first, d.src_w - first) & bits(0, Q);
+    rows.src += first * d.src_pixel;
+    grad += p * d.grad_pixel;
+    if (mask == bits(0, Q))
+        for (int64_t c = 0; c < full; c += VL)
+            weight_vector<K, S, P, whole>(d, rows, dweight, mask, grad, c, VL);
+    else
+        for (int64_t c = 0; c < full; c += VL)
+            weight_vector<K, S, P, edge>(d, rows, dweight, mask, grad, c, VL);
+    if (full < d.channels)
+        weight_vector<K, S, P, tail>(d, rows, dweight, mask, grad, full,
+                                     static_cast<int>(d.channels - full));
+}
+
+template <int K, int S>
+void weight(const DepthwiseWeightArgs& d) {
+    const int64_t wide = d.grad_w % 8 == 0 || d.grad_w % 7 > 3 ? 8 : 7;
+    for (int64_t h = d.row_begin; h < d.row_end; ++h) {
+        const int64_t first = h * d.stride_h - d.pad_top;
+        const RowRange range = kernel_rows(first, d.dilation_h, d.kernel_h, d.src_h);
+        Rows rows{};
+        rows.src_step = d.dilation_h * d.src_w * d.src_pixel;
+        rows.src = d.src + (first + range.begin * d.dilation_h) * d.src_w * d.src_pixel;
+        rows.weight_step = K * d.weight_tap;
+        rows.count = range.end - range.begin;
+        float* dweight = d.dweight + range.begin * rows.weight_step;
+        const float* grad = d.grad + h * d.grad_w * d.grad_pixel;
+        int64_t p = 0;
+        for (; p + wide <= d.grad_w; p += wide) {
+            if (wide == 8)
+                weight_tile<K, S, 8>(d, rows, dweight, grad, p);
+            else
+                weight_tile<K, S, 7>(d, rows, dweight, grad, p);
+        }
+        for (; p + 4 <= d.grad_w; p += 4) weight_tile<K, S, 4>(d, rows, dweight, grad, p);
+        for (; p < d.grad_w; ++p) weight_tile<K, S, 1>(d, rows, dweight, grad, p);
+    }
+}
+
 template <int NV>
-inline __attribute__((always_inline)) void block(const DepthwiseArgs& d, int64_t c, int last) {
+inline __attribute__((always_inline)) void taps_vectors(const DepthwiseTapsArgs& d, int64_t c,
+                                                        int last) {
     for (int64_t p = 0; p < d.pixels; ++p) {
         vf sum[NV];
 #pragma GCC unroll 4
@@ -32,9 +355,9 @@ inline __attribute__((always_inline)) void block(const DepthwiseArgs& d, int64_t
                 const float* k = w + d.column_tap[q] * d.channels;
 #pragma GCC unroll 4
                 for (int v = 0; v < NV; ++v) {
-                    const bool tail = v == NV - 1;
-                    const vf xv = tail ? load_n(x + v * VL, last) : load(x + v * VL);
-                    const vf kv = tail ? load_n(k + v * VL, last) : load(k + v * VL);
+                    const bool partial = v == NV - 1;
+                    const vf xv = partial ? load_n(x + v * VL, last) : load(x + v * VL);
+                    const vf kv = partial ? load_n(k + v * VL, last) : load(k + v * VL);
                     sum[v] = fma(xv, kv, sum[v]);
                 }
             }
@@ -52,16 +375,41 @@ inline __attribute__((always_inline)) void block(const DepthwiseArgs& d, int64_t
 
 }  // namespace
 
-void depthwise_row(const DepthwiseArgs& d) {
-    int64_t c = 0;
-    for (; c + 4 * VL <= d.channels; c += 4 * VL) block<4>(d, c, VL);
-    for (; c < d.channels; c += VL)
-        block<1>(d, c, static_cast<int>(d.channels - c < VL ? d.channels - c : VL));
+void depthwise(const DepthwiseArgs& d) {
+    const bool two = d.stride_w == 2;
+    switch (d.kernel_w) {
+        case 3: return two ? forward<3, 2>(d) : forward<3, 1>(d);
+        case 5: return two ? forward<5, 2>(d) : forward<5, 1>(d);
+        default: return two ? forward<7, 2>(d) : forward<7, 1>(d);
+    }
 }
 
-void depthwise_weight_row(const DepthwiseWeightArgs& d) {
+void depthwise_spread(const DepthwiseArgs& d) {
+    switch (d.kernel_w) {
+        case 3: return spread<3, 2>(d);
+        case 5: return spread<5, 2>(d);
+        default: return spread<7, 2>(d);
+    }
+}
+
+void depthwise_weight(const DepthwiseWeightArgs& d) {
+    const bool two = d.stride_w == 2;
+    switch (d.kernel_w) {
+        case 3: return two ? weight<3, 2>(d) : weight<3, 1>(d);
+        case 5: return two ? weight<5, 2>(d) : weight<5, 1>(d);
+        default: return two ? weight<7, 2>(d) : weight<7, 1>(d);
+    }
+}
+
+void depthwise_taps(const DepthwiseTapsArgs& d) {
+    int64_t c = 0;
+    for (; c + 4 * VL <= d.channels; c += 4 * VL) taps_vectors<4>(d, c, VL);
+    for (; c < d.channels; c += VL) taps_vectors<1>(d, c, lanes_left(d.channels - c));
+}
+
+void depthwise_weight_tap(const DepthwiseWeightTapArgs& d) {
     for (int64_t c = 0; c < d.channels; c += VL) {
-        const int n = static_cast<int>(d.channels - c < VL ? d.channels - c : VL);
+        const int n = lanes_left(d.channels - c);
         vf sum = load_n(d.dweight + c, n);
         for (int64_t p = 0; p < d.pixels; ++p)
             sum = fma(load_n(d.src + p * d.src_pixel + c, n),

@@ -10,17 +10,139 @@ namespace engine {
 
 namespace {
 
-// Weights as [kh][kw][channels].
-std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w) {
+enum class Order { straight, turned };
+
+// Weights as [kh][kw][channels], turned by 180 degrees for the input gradient.
+std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w, Order order) {
     const int64_t taps = c.kh * c.kw;
     const float* source = w.f32();
-    const uint64_t key = 0xD0 ^ static_cast<uint64_t>(w.offset()) << 8;
+    const bool turned = order == Order::turned;
+    const uint64_t key = (turned ? 0xD1 : 0xD0) ^ static_cast<uint64_t>(w.offset()) << 8;
     return w.storage()->pack(key, [&] {
         auto packed = std::make_shared<Workspace>(static_cast<size_t>(taps * c.oc) * sizeof(float));
-        for (int64_t t = 0; t < taps; ++t)
-            for (int64_t ch = 0; ch < c.oc; ++ch)
-                packed->f32()[t * c.oc + ch] = source[ch * taps + t];
+        for (int64_t t = 0; t < taps; ++t) {
+            float* to = packed->f32() + (turned ? taps - 1 - t : t) * c.oc;
+            for (int64_t ch = 0; ch < c.oc; ++ch) to[ch] = source[ch * taps + t];
+        }
         return packed;
+    });
+}
+
+// Whether the register tiles know the kernel's columns; the tables take any.
+bool tiled(const Conv& c) {
+    return (c.kw == 3 || c.kw == 5 || c.kw == 7) && c.stride_w <= 2 && c.dilation_w == 1;
+}
+bool tiled_spread(const Conv& c) { return tiled(c) && c.stride_w == 2 && c.dilation_h == 1; }
+
+// Calls f(image, first row, last row) for all rows of all images: blocks of rows, enough of them
+// for several threads.
+template <class F>
+void over_rows(int64_t images, int64_t rows, int64_t row_flops, F&& f) {
+    const int64_t blocks = std::clamp<int64_t>(64 / images, 1, std::max<int64_t>(1, rows / 2));
+    const int64_t flops = std::max<int64_t>(1, row_flops * rows / blocks);
+    parallel_for(images * blocks, std::max<int64_t>(1, 32768 / flops),
+                 [&](int64_t begin, int64_t end, int thread) {
+                     for (int64_t item = begin; item < end; ++item) {
+                         const int64_t b = item % blocks;
+                         f(item / blocks, rows * b / blocks, rows * (b + 1) / blocks, thread);
+                     }
+                 });
+}
+
+// Channels per call. The source rows under the kernel are read once for each of its rows: on small
+// maps they stay in the first-level cache when channels are taken a few vectors at a time; on wide
+// ones the runs of memory would become too short for that.
+int64_t channel_block(int64_t channels, int64_t kernel_h, int64_t width) {
+    const int64_t lanes = kernels().lanes;
+    const int64_t fitting = (int64_t{24} << 10) / 4 / (kernel_h * width) / lanes * lanes;
+    return fitting >= 64 ? fitting : channels;
+}
+
+// All rows of dst from src by `kernel`, whose arguments lack only images, rows and channels.
+void run_tiles(const DepthwiseArgs& problem, void (*kernel)(const DepthwiseArgs&), int64_t images,
+               int64_t rows) {
+    const int64_t block = channel_block(problem.channels, problem.kernel_h, problem.src_w);
+    const int64_t row_flops = 2 * problem.kernel_h * problem.kernel_w * problem.dst_w *
+                              problem.channels / problem.stride_h / problem.stride_w;
+    over_rows(images, rows, row_flops, [&](int64_t n, int64_t first, int64_t last, int) {
+        DepthwiseArgs d = problem;
+        d.row_begin = first, d.row_end = last;
+        for (int64_t channel = 0; channel < problem.channels; channel += block) {
+            d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel + channel;
+            d.dst = problem.dst + n * rows * d.dst_w * d.dst_pixel + channel;
+            d.weight = problem.weight + channel;
+            d.bias = problem.bias ? problem.bias + channel : nullptr;
+            d.residual = problem.residual
+                             ? problem.residual + n * rows * d.dst_w * d.residual_pixel + channel
+                             : nullptr;
+            d.channels = std::min(block, problem.channels - channel);
+            kernel(d);
+        }
+    });
+}
+
+// Which taps reach each place of one axis of the destination.
+struct Taps {
+    std::vector<int32_t> begin{0}, src, tap;
+    void add(int64_t position, int64_t t) {
+        src.push_back(static_cast<int32_t>(position));
+        tap.push_back(static_cast<int32_t>(t));
+    }
+    void close() { begin.push_back(static_cast<int32_t>(src.size())); }
+};
+Taps forward_taps(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
+                  int64_t dilation) {
+    Taps taps;
+    for (int64_t o = 0; o < out; ++o, taps.close())
+        for (int64_t k = 0; k < kernel; ++k) {
+            const int64_t i = o * stride - pad + k * dilation;
+            if (i >= 0 && i < in) taps.add(i, k);
+        }
+    return taps;
+}
+Taps backward_taps(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad,
+                   int64_t dilation) {
+    Taps taps;
+    for (int64_t i = 0; i < in; ++i, taps.close())
+        for (int64_t k = 0; k < kernel; ++k) {
+            const int64_t v = i + pad - k * dilation;
+            if (v >= 0 && v % stride == 0 && v / stride < out) taps.add(v / stride, k);
+        }
+    return taps;
+}
+
+// All rows of dst by tables of taps. problem.src_h and src_w, dst_w, kernel_w and channels count.
+void run_taps(const DepthwiseArgs& problem, const Taps& vertical, const Taps& horizontal,
+              int64_t images) {
+    const auto rows = static_cast<int64_t>(vertical.begin.size()) - 1;
+    const int64_t src_row = problem.src_w * problem.src_pixel;
+    std::vector<int64_t> row_src, row_tap;
+    for (int32_t s : vertical.src) row_src.push_back(s * src_row);
+    for (int32_t t : vertical.tap) row_tap.push_back(t * problem.kernel_w);
+    const int64_t row_flops = 2 * static_cast<int64_t>(horizontal.src.size()) * problem.channels *
+                              static_cast<int64_t>(vertical.src.size()) / rows;
+    over_rows(images, rows, row_flops, [&](int64_t n, int64_t first, int64_t last, int) {
+        DepthwiseTapsArgs d{};
+        d.src = problem.src + n * problem.src_h * src_row;
+        d.src_pixel = problem.src_pixel, d.dst_pixel = problem.dst_pixel;
+        d.weight = problem.weight, d.bias = problem.bias;
+        d.channels = problem.channels, d.pixels = problem.dst_w;
+        d.column_begin = horizontal.begin.data();
+        d.column_src = horizontal.src.data(), d.column_tap = horizontal.tap.data();
+        for (int64_t h = first; h < last; ++h) {
+            const int32_t begin = vertical.begin[static_cast<size_t>(h)];
+            d.row_count = vertical.begin[static_cast<size_t>(h) + 1] - begin;
+            d.row_src = row_src.data() + begin, d.row_tap = row_tap.data() + begin;
+            d.dst = problem.dst + (n * rows + h) * problem.dst_w * problem.dst_pixel;
+            kernels().depthwise_taps(d);
+            if (problem.residual || problem.activation != Activation::none) {
+                const int64_t pixel = (n * rows + h) * problem.dst_w;
+                kernels().finish(
+                    {d.dst, d.dst_pixel, d.pixels, d.channels,
+                     problem.residual ? problem.residual + pixel * problem.residual_pixel : nullptr,
+                     problem.residual_pixel, problem.activation});
+            }
+        }
     });
 }
 
@@ -34,150 +156,128 @@ std::string declines_depthwise(const Conv& c) {
 
 void forward_depthwise(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                        const Array& y) {
-    const auto packed = pack_depthwise(c, w);
-    const int64_t xp = pixel_stride(x), yp = pixel_stride(y);
-    // Which kernel columns fall inside the image, per output column.
-    std::vector<int32_t> begin(1, 0), src, tap;
-    for (int64_t ow = 0; ow < c.ow; ++ow) {
-        for (int64_t kw = 0; kw < c.kw; ++kw) {
-            const int64_t iw = ow * c.stride_w - c.pad_left + kw * c.dilation_w;
-            if (iw < 0 || iw >= c.iw) continue;
-            src.push_back(static_cast<int32_t>(iw));
-            tap.push_back(static_cast<int32_t>(kw));
-        }
-        begin.push_back(static_cast<int32_t>(src.size()));
-    }
-    const int64_t flops = 2 * c.kh * c.kw * c.ow * c.oc;
-    Workspace rows(static_cast<size_t>(num_threads() * 2 * c.kh) * sizeof(int64_t));
-    parallel_for(c.n * c.oh, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
-                 [&](int64_t first, int64_t last, int thread) {
-                     int64_t* row_src = static_cast<int64_t*>(rows.data()) + thread * 2 * c.kh;
-                     int64_t* row_tap = row_src + c.kh;
-                     for (int64_t item = first; item < last; ++item) {
-                         const int64_t n = item / c.oh, oh = item % c.oh;
-                         int64_t count = 0;
-                         for (int64_t kh = 0; kh < c.kh; ++kh) {
-                             const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
-                             if (ih < 0 || ih >= c.ih) continue;
-                             row_src[count] = ih * c.iw * xp;
-                             row_tap[count++] = kh * c.kw;
-                         }
-                         DepthwiseArgs args;
-                         args.src = x.f32() + n * c.ih * c.iw * xp;
-                         args.src_pixel = xp;
-                         args.dst = y.f32() + (n * c.oh + oh) * c.ow * yp;
-                         args.dst_pixel = yp;
-                         args.weight = packed->f32();
-                         args.bias = epilogue.bias;
-                         args.channels = c.oc;
-                         args.pixels = c.ow;
-                         args.row_src = row_src;
-                         args.row_tap = row_tap;
-                         args.row_count = count;
-                         args.column_begin = begin.data();
-                         args.column_src = src.data();
-                         args.column_tap = tap.data();
-                         kernels().depthwise_row(args);
-                     }
-                 });
-    finish_output(epilogue, y);
+    const auto packed = pack_depthwise(c, w, Order::straight);
+    DepthwiseArgs d{};
+    d.src = x.f32(), d.src_pixel = pixel_stride(x), d.src_h = c.ih, d.src_w = c.iw;
+    d.dst = y.f32(), d.dst_pixel = pixel_stride(y), d.dst_w = c.ow;
+    d.weight = packed->f32(), d.weight_tap = c.oc, d.channels = c.oc;
+    d.bias = epilogue.bias, d.residual = epilogue.residual;
+    d.residual_pixel = epilogue.residual_row, d.activation = epilogue.activation;
+    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
+    d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
+    if (tiled(c))
+        run_tiles(d, kernels().depthwise, c.n, c.oh);
+    else
+        run_taps(d, forward_taps(c.ih, c.oh, c.kh, c.stride_h, c.pad_top, c.dilation_h),
+                 forward_taps(c.iw, c.ow, c.kw, c.stride_w, c.pad_left, c.dilation_w), c.n);
 }
 
 void data_depthwise(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
-    const auto packed = pack_depthwise(c, w);
-    const int64_t gp = pixel_stride(dy), xp = pixel_stride(dx);
-    std::vector<int32_t> begin(1, 0), src, tap;
-    for (int64_t iw = 0; iw < c.iw; ++iw) {
-        for (int64_t kw = 0; kw < c.kw; ++kw) {
-            const int64_t v = iw + c.pad_left - kw * c.dilation_w;
-            if (v < 0 || v % c.stride_w || v / c.stride_w >= c.ow) continue;
-            src.push_back(static_cast<int32_t>(v / c.stride_w));
-            tap.push_back(static_cast<int32_t>(kw));
-        }
-        begin.push_back(static_cast<int32_t>(src.size()));
+    // With a stride of 1 the gradient is the convolution of dy with the filter turned around.
+    const bool turned = tiled(c) && c.stride_h == 1 && c.stride_w == 1;
+    const auto packed = pack_depthwise(c, w, turned ? Order::turned : Order::straight);
+    DepthwiseArgs d{};
+    d.src = dy.f32(), d.src_pixel = pixel_stride(dy), d.src_h = c.oh, d.src_w = c.ow;
+    d.dst = dx.f32(), d.dst_pixel = pixel_stride(dx), d.dst_w = c.iw;
+    d.weight = packed->f32(), d.weight_tap = c.ic, d.channels = c.ic;
+    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
+    d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
+    if (turned) {
+        d.pad_top = (c.kh - 1) * c.dilation_h - c.pad_top, d.pad_left = c.kw - 1 - c.pad_left;
+        run_tiles(d, kernels().depthwise, c.n, c.ih);
+    } else if (tiled_spread(c)) {
+        run_tiles(d, kernels().depthwise_spread, c.n, c.ih);
+    } else {
+        run_taps(d, backward_taps(c.ih, c.oh, c.kh, c.stride_h, c.pad_top, c.dilation_h),
+                 backward_taps(c.iw, c.ow, c.kw, c.stride_w, c.pad_left, c.dilation_w), c.n);
     }
-    const int64_t flops = 2 * c.kh * c.kw * c.iw * c.ic;
-    Workspace rows(static_cast<size_t>(num_threads() * 2 * c.kh) * sizeof(int64_t));
-    parallel_for(c.n * c.ih, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
-                 [&](int64_t first, int64_t last, int thread) {
-                     int64_t* row_src = static_cast<int64_t*>(rows.data()) + thread * 2 * c.kh;
-                     int64_t* row_tap = row_src + c.kh;
-                     for (int64_t item = first; item < last; ++item) {
-                         const int64_t n = item / c.ih, ih = item % c.ih;
-                         int64_t count = 0;
-                         for (int64_t kh = 0; kh < c.kh; ++kh) {
-                             const int64_t h = ih + c.pad_top - kh * c.dilation_h;
-                             if (h < 0 || h % c.stride_h || h / c.stride_h >= c.oh) continue;
-                             row_src[count] = h / c.stride_h * c.ow * gp;
-                             row_tap[count++] = kh * c.kw;
-                         }
-                         DepthwiseArgs args;
-                         args.src = dy.f32() + n * c.oh * c.ow * gp;
-                         args.src_pixel = gp;
-                         args.dst = dx.f32() + (n * c.ih + ih) * c.iw * xp;
-                         args.dst_pixel = xp;
-                         args.weight = packed->f32();
-                         args.bias = nullptr;
-                         args.channels = c.ic;
-                         args.pixels = c.iw;
-                         args.row_src = row_src;
-                         args.row_tap = row_tap;
-                         args.row_count = count;
-                         args.column_begin = begin.data();
-                         args.column_src = src.data();
-                         args.column_tap = tap.data();
-                         kernels().depthwise_row(args);
-                     }
-                 });
 }
+
+namespace {
+
+// What output rows [first, last), counted over all images, add to sums [kh][kw][channels] and,
+// behind them, to the bias.
+void weight_rows(const Conv& c, const Array& dy, const Array& x, int64_t first, int64_t last,
+                 float* sums, float* bias_sums) {
+    const int64_t gp = pixel_stride(dy), xp = pixel_stride(x);
+    if (tiled(c)) {
+        const int64_t block = channel_block(c.oc, c.kh, c.iw);
+        for (int64_t row = first; row < last;) {
+            const int64_t n = row / c.oh, end = std::min(last, (n + 1) * c.oh);
+            DepthwiseWeightArgs d{};
+            d.src_pixel = xp, d.src_h = c.ih, d.src_w = c.iw;
+            d.grad_pixel = gp, d.grad_w = c.ow;
+            d.row_begin = row - n * c.oh, d.row_end = end - n * c.oh;
+            d.weight_tap = c.oc;
+            d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
+            d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
+            for (int64_t channel = 0; channel < c.oc; channel += block) {
+                d.src = x.f32() + n * c.ih * c.iw * xp + channel;
+                d.grad = dy.f32() + n * c.oh * c.ow * gp + channel;
+                d.dweight = sums + channel;
+                d.dbias = bias_sums ? bias_sums + channel : nullptr;
+                d.channels = std::min(block, c.oc - channel);
+                kernels().depthwise_weight(d);
+            }
+            row = end;
+        }
+        return;
+    }
+    for (int64_t row = first; row < last; ++row) {
+        const int64_t n = row / c.oh, oh = row % c.oh;
+        const float* grad = dy.f32() + row * c.ow * gp;
+        if (bias_sums) kernels().column_sum({grad, gp, c.ow, c.oc, bias_sums});
+        for (int64_t kh = 0; kh < c.kh; ++kh) {
+            const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
+            if (ih < 0 || ih >= c.ih) continue;
+            for (int64_t kw = 0; kw < c.kw; ++kw) {
+                // iw = ow * stride + shift
+                const int64_t shift = kw * c.dilation_w - c.pad_left;
+                const int64_t begin = shift >= 0 ? 0 : (-shift + c.stride_w - 1) / c.stride_w;
+                const int64_t end =
+                    std::min(c.ow, c.iw > shift ? (c.iw - shift - 1) / c.stride_w + 1 : 0);
+                if (begin >= end) continue;
+                DepthwiseWeightTapArgs d{};
+                d.src = x.f32() + ((n * c.ih + ih) * c.iw + begin * c.stride_w + shift) * xp;
+                d.src_pixel = c.stride_w * xp;
+                d.grad = grad + begin * gp, d.grad_pixel = gp;
+                d.channels = c.oc, d.pixels = end - begin;
+                d.dweight = sums + (kh * c.kw + kw) * c.oc;
+                kernels().depthwise_weight_tap(d);
+            }
+        }
+    }
+}
+
+}  // namespace
 
 void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Array& dw,
                       float* dbias) {
-    const int64_t gp = pixel_stride(dy), xp = pixel_stride(x), taps = c.kh * c.kw;
-    const int64_t parts = reduction_parts(c, (taps + 1) * c.oc), rows = c.n * c.oh;
-    Workspace partial(static_cast<size_t>(parts * (taps + 1) * c.oc) * sizeof(float));
+    const int64_t taps = c.kh * c.kw, size = (taps + 1) * c.oc;
+    const int64_t parts = reduction_parts(c, size), rows = c.n * c.oh;
+    Workspace partial(static_cast<size_t>(parts * size) * sizeof(float));
     parallel_for(parts, [&](int64_t begin, int64_t end, int) {
         for (int64_t part = begin; part < end; ++part) {
-            float* sums = partial.f32() + part * (taps + 1) * c.oc;
-            std::fill_n(sums, (taps + 1) * c.oc, 0.0f);
-            for (int64_t row = rows * part / parts; row < rows * (part + 1) / parts; ++row) {
-                const int64_t n = row / c.oh, oh = row % c.oh;
-                const float* grad = dy.f32() + row * c.ow * gp;
-                if (dbias) kernels().column_sum({grad, gp, c.ow, c.oc, sums + taps * c.oc});
-                for (int64_t kh = 0; kh < c.kh; ++kh) {
-                    const int64_t ih = oh * c.stride_h - c.pad_top + kh * c.dilation_h;
-                    if (ih < 0 || ih >= c.ih) continue;
-                    for (int64_t kw = 0; kw < c.kw; ++kw) {
-                        const int64_t shift =
-                            kw * c.dilation_w - c.pad_left;  // iw = ow * stride + shift
-                        const int64_t first =
-                            shift >= 0 ? 0 : (-shift + c.stride_w - 1) / c.stride_w;
-                        const int64_t last =
-                            std::min(c.ow, c.iw > shift ? (c.iw - shift - 1) / c.stride_w + 1 : 0);
-                        if (first >= last) continue;
-                        DepthwiseWeightArgs args;
-                        args.src =
-                            x.f32() + ((n * c.ih + ih) * c.iw + first * c.stride_w + shift) * xp;
-                        args.src_pixel = c.stride_w * xp;
-                        args.grad = grad + first * gp;
-                        args.grad_pixel = gp;
-                        args.channels = c.oc;
-                        args.pixels = last - first;
-                        args.dweight = sums + (kh * c.kw + kw) * c.oc;
-                        kernels().depthwise_weight_row(args);
-                    }
-                }
-            }
+            float* sums = partial.f32() + part * size;
+            std::fill_n(sums, size, 0.0f);
+            weight_rows(c, dy, x, rows * part / parts, rows * (part + 1) / parts, sums,
+                        dbias ? sums + taps * c.oc : nullptr);
         }
     });
-    const int64_t size = (taps + 1) * c.oc;
-    for (int64_t part = 1; part < parts; ++part)
-        for (int64_t i = 0; i < size; ++i) partial.f32()[i] += partial.f32()[part * size + i];
-    for (int64_t t = 0; t < taps; ++t)
-        for (int64_t ch = 0; ch < c.oc; ++ch)
-            dw.f32()[ch * taps + t] = partial.f32()[t * c.oc + ch];
-    if (dbias)
-        std::memcpy(dbias, partial.f32() + taps * c.oc, static_cast<size_t>(c.oc) * sizeof(float));
+    // Parts are added in order.
+    parallel_for(
+        c.oc, std::max<int64_t>(1, 16384 / (parts * taps)), [&](int64_t begin, int64_t end, int) {
+            for (int64_t part = 1; part < parts; ++part)
+                for (int64_t t = 0; t <= taps; ++t)
+                    for (int64_t ch = begin; ch < end; ++ch)
+                        partial.f32()[t * c.oc + ch] += partial.f32()[part * size + t * c.oc + ch];
+            for (int64_t t = 0; t < taps; ++t)
+                for (int64_t ch = begin; ch < end; ++ch)
+                    dw.f32()[ch * taps + t] = partial.f32()[t * c.oc + ch];
+            if (dbias)
+                std::copy(partial.f32() + taps * c.oc + begin, partial.f32() + taps * c.oc + end,
+                          dbias + begin);
+        });
 }
 
 }  // namespace engine

@@ -38,13 +38,13 @@ void check_row(int64_t channels, int64_t width, int64_t kernel_h, int64_t kernel
     }
     column_begin[out] = static_cast<int32_t>(column_src.size());
 
-    engine::DepthwiseArgs d{};
+    engine::DepthwiseTapsArgs d{};
     d.src = src, d.src_pixel = src_pixel, d.dst = dst, d.dst_pixel = dst_pixel;
     d.weight = weight, d.bias = with_bias ? bias.data() : nullptr;
     d.channels = channels, d.pixels = out, d.row_src = row_src, d.row_tap = row_tap;
     d.row_count = kernel_h, d.column_begin = column_begin;
     d.column_src = column_src.data(), d.column_tap = column_tap.data();
-    kernels().depthwise_row(d);
+    kernels().depthwise_taps(d);
 
     for (int64_t p = 0; p < out; ++p)
         for (int64_t c = 0; c < dst_pixel && p * dst_pixel + c < dst.size(); ++c) {
@@ -89,7 +89,7 @@ TEST(depthwise_weight_gradient_of_one_tap) {
                 numbers.fill(src);
                 numbers.fill(grad);
                 dweight.fill(0.5f);
-                kernels().depthwise_weight_row(
+                kernels().depthwise_weight_tap(
                     {src, src_pixel, grad, grad_pixel, channels, pixels, dweight});
                 for (int64_t c = 0; c < channels; ++c) {
                     double sum = 0.5;
