@@ -149,24 +149,29 @@ if TYPE_CHECKING:
         plots as plots,
         train as train,
     )
+    from engine.fine_tuning import fine_tune as fine_tune
     from engine.io.weights_file import load_weights as load_weights, save_weights as save_weights
+    from engine.lr_finder import lr_find as lr_find
 
 get_num_threads = num_threads
 float, int, long = float32, int32, int64
 
 _LAZY = ("callbacks", "cli", "cuda", "data", "interpret", "io", "metrics", "models", "plots", "train")
-_LAZY_FUNCTIONS = ("load_weights", "save_weights")
+_LAZY_FUNCTIONS = {  # name -> module
+    "fine_tune": "fine_tuning",
+    "load_weights": "io.weights_file",
+    "lr_find": "lr_finder",
+    "save_weights": "io.weights_file",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         return importlib.import_module(f"engine.{name}")
     if name in _LAZY_FUNCTIONS:
-        from engine.io import weights_file
-
-        return getattr(weights_file, name)
+        return getattr(importlib.import_module(f"engine.{_LAZY_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'engine' has no attribute {name!r}")
 
 

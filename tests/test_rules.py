@@ -36,6 +36,7 @@ LEVELS = {
     "functional": 4,
     "nn": 6,
     "models": 7,
+    "fine_tuning": 8,
     "cli": 9,
     "__main__": 10,
     "__init__": 8,
@@ -51,6 +52,8 @@ SIDE = {  # beside functional: what each of them must never import
     "interpret": {"nn", "models", "optim", "data", "io", "train", "callbacks", "cli"},
     "train": {"nn", "models", "optim", "cli"},
     "callbacks": {"nn", "models", "optim", "cli"},
+    "features": {"nn", "models", "optim", "train", "callbacks", "cli"},
+    "lr_finder": {"nn", "models", "optim", "cli"},
 }
 
 
@@ -121,7 +124,7 @@ def test_only_backend_knows_what_computes() -> None:
     assert not wrong
 
 
-OPTIONAL = ("PIL", "tqdm", "matplotlib", "torch", "numba", "scipy", "sklearn", "onnx", "h5py")
+OPTIONAL = ("PIL", "tqdm", "matplotlib", "torch", "numba", "scipy", "sklearn", "onnx", "h5py", "tensorboardX")
 
 
 def test_nothing_optional_is_imported_at_module_level() -> None:

@@ -75,8 +75,17 @@ def test_fit_learns_and_reports_every_epoch() -> None:
         "val_accuracy",
         "seconds",
         "data_seconds",
+        "forward_seconds",
+        "backward_seconds",
+        "step_seconds",
+        "data_share",
         "images_per_second",
     }
+    for row in history:
+        parts = [row[f"{part}_seconds"] for part in ("data", "forward", "backward", "step")]
+        assert all(part > 0 for part in parts)
+        assert sum(parts) <= row["seconds"]
+        assert row["data_share"] == pytest.approx(row["data_seconds"] / row["seconds"])
     assert trainer.steps_done == 24
 
 

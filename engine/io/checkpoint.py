@@ -26,6 +26,7 @@ import numpy as np
 
 from engine.io.errors import FileFormatError
 from engine.io.safetensors import load_file, read_metadata, save_file
+from engine.random import set_rng_state
 
 __all__ = ["Checkpoint", "CheckpointError", "load_checkpoint", "previous_path", "save_checkpoint"]
 
@@ -92,17 +93,30 @@ class Checkpoint:
         """The epochs' numbers."""
         return list(self.trainer.get("history", []))
 
-    def restore(self, model: Any = None, optimizer: Any = None, scheduler: Any = None, trainer: Any = None) -> None:
+    def restore(
+        self,
+        model: Any = None,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        trainer: Any = None,
+        *,
+        check_data: bool = True,
+    ) -> None:
         """Loads the saved states into the given objects, each with its own `load_state_dict`.
+
+        With a trainer, the state of the random generator is restored, too, so that training goes on as if it had not
+        been interrupted.
 
         Args:
             model: a model of the architecture that was saved.
             optimizer: an optimizer over the same parameters.
             scheduler: a scheduler of the same kind.
             trainer: a trainer with the same callbacks.
+            check_data: whether the trainer's next fit must be on the data that the checkpoint was reached with.
 
         Raises:
-            CheckpointError: when a state is asked for that was not saved.
+            CheckpointError: when a state is asked for that was not saved, or does not fit: the checkpoint is of another
+                model, optimizer or scheduler.
         """
         targets = (("model", model), ("optimizer", optimizer), ("scheduler", scheduler), ("trainer", trainer))
         for name, target in targets:
@@ -111,7 +125,16 @@ class Checkpoint:
             state = getattr(self, name)
             if not state:
                 raise CheckpointError(f"the checkpoint holds no state of the {name}")
-            target.load_state_dict(_with_tensors(state))
+            options = {"check_data": check_data} if name == "trainer" else {}
+            try:
+                target.load_state_dict(_with_tensors(state), **options)
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                whose = f" {self.model_name}" if name == "model" and self.model_name else ""
+                raise CheckpointError(
+                    f"the checkpoint is of another {name}{whose} than this {type(target).__name__}: {error}"
+                ) from error
+        if trainer is not None and self.rng is not None:
+            set_rng_state(self.rng)
 
 
 def _with_tensors(tree: Any) -> Any:

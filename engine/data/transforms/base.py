@@ -60,6 +60,11 @@ class Transform:
         (2, 4, 4, 1)
     """
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same images always become the same, so that what is computed from them may be kept."""
+        return type(self).draw is Transform.draw and type(self).__call__ is Transform.__call__
+
     def draw(self, random: SampleRandom | None, shape: Sequence[int]) -> Any:
         """Returns the parameters for a batch of images of the given (N, H, W, C) shape.
 
@@ -168,6 +173,10 @@ class ImageTransform(Transform):
 class FixedTransform(ImageTransform):
     """An `ImageTransform` without anything random in it."""
 
+    @property
+    def deterministic(self) -> bool:
+        return True
+
     def centre(self, shape: Sequence[int]) -> dict[str, Any] | None:
         return {}
 
@@ -220,6 +229,10 @@ class Compose(Transform):
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = list(transforms)
+
+    @property
+    def deterministic(self) -> bool:
+        return all(getattr(transform, "deterministic", False) for transform in self.transforms)
 
     def __call__(self, images: Any, random: Randomness = None) -> np.ndarray:
         images, single = as_batch(images)

@@ -127,6 +127,10 @@ class ImageClassification(Transform):
     Follows torchvision.transforms._presets.ImageClassification.
     """
 
+    @property
+    def deterministic(self) -> bool:
+        return True
+
     def __init__(
         self,
         *,
