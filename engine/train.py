@@ -52,6 +52,7 @@ class Evaluation:
 class _Tally:
     """What the batches of an epoch have summed up to; saved with a checkpoint in the middle of the epoch."""
 
+    lr: float | None = None  # at the first step
     loss: float = 0.0
     samples: int = 0
     correct: int = 0
@@ -208,7 +209,7 @@ class Trainer:
 
         Args:
             train_loader: batches of (inputs, targets); its `set_epoch` is told the epoch when it has one.
-            valid_loader: evaluated after every epoch, or None.
+            valid_loader: evaluated after every epoch, or None; told the epoch likewise.
             epochs: epochs in total, those of earlier calls included.
 
         Returns:
@@ -365,11 +366,13 @@ class Trainer:
 
     def _fit_epoch(self, train_loader: Any, valid_loader: Any) -> None:
         self.row = {"epoch": self.epoch + 1}
-        if getattr(self.optimizer, "param_groups", None):
-            # The last group is the head's where groups have rates of their own.
-            self.row["lr"] = float(self.optimizer.param_groups[-1]["lr"])
         if not self.batches_done:
             self._tally = _Tally()
+            if getattr(self.optimizer, "param_groups", None):
+                # The last group is the head's where groups have rates of their own.
+                self._tally.lr = float(self.optimizer.param_groups[-1]["lr"])
+        if self._tally.lr is not None:
+            self.row["lr"] = self._tally.lr
         self.batches = len(train_loader) if hasattr(train_loader, "__len__") else 0
         if hasattr(train_loader, "set_epoch"):
             train_loader.set_epoch(self.epoch)
@@ -402,6 +405,8 @@ class Trainer:
         if tally.counted:
             self.row["train_accuracy"] = self.running_accuracy
         if valid_loader is not None:
+            if hasattr(valid_loader, "set_epoch"):
+                valid_loader.set_epoch(self.epoch)
             validation = self.evaluate(valid_loader)
             self.row["val_loss"] = validation.loss
             if validation.accuracy is not None:
