@@ -261,12 +261,14 @@ from engine.train import Trainer
 values = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
 DATA = ArrayDataset(values, (values[:, 0] > 0).astype(np.int64))
 
-def training(directory, epochs):
+def training(directory, epochs, saving=True):
     engine.manual_seed(0)
     model = engine.nn.Sequential(engine.nn.Linear(8, 64), engine.nn.Dropout(0.5), engine.nn.Linear(64, 2))
     optimizer = engine.optim.Adam(model.parameters())
-    trainer = Trainer(model, engine.nn.CrossEntropyLoss(), optimizer, callbacks=[
-        Checkpoint(directory, "train_loss", every_steps=2, top_k=2), EMA(0.9)])
+    callbacks = [EMA(0.9)]
+    if saving:
+        callbacks.append(Checkpoint(directory, "train_loss", every_steps=2, top_k=2))
+    trainer = Trainer(model, engine.nn.CrossEntropyLoss(), optimizer, callbacks=callbacks)
     last = os.path.join(directory, "last.safetensors")
     if os.path.exists(last) or os.path.exists(previous_path(last)):
         load_checkpoint(last, fallback=True).restore(model, optimizer, trainer=trainer)
@@ -302,27 +304,28 @@ KILLED = (
     + """
 import random, signal, time
 
-directory, kills, epochs = sys.argv[1], int(sys.argv[2]), 60
+directory, kills, epochs = sys.argv[1], int(sys.argv[2]), 500
 generator = random.Random(0)
-reference = weights(training(os.path.join(directory, "whole"), epochs))
+reference = weights(training(os.path.join(directory, "whole"), epochs, saving=False))
 
 parts = os.path.join(directory, "parts")
+begin = time.perf_counter()
+training(parts, 2)  # 8 steps, 6 files: what a process gets done in about this time on this machine
+longest = time.perf_counter() - begin
 for number in range(kills):
     child = os.fork()
     if child == 0:
         training(parts, epochs)
         os._exit(0)
-    time.sleep(generator.uniform(0.0, 0.05))
+    time.sleep(generator.uniform(0.0, longest))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     last = os.path.join(parts, "last.safetensors")
     for name in (last, os.path.join(parts, "best.safetensors")):
         if os.path.exists(name):
             load_checkpoint(name)  # verifies the checksum
-    if not os.path.exists(last) and os.path.isdir(parts):
-        assert not os.listdir(parts) or all(name.endswith((".tmp", ".safetensors")) for name in os.listdir(parts))
 reached = load_checkpoint(last).trainer["steps_done"]
-assert weights(training(parts, epochs)) == reference, "the run that was killed ended elsewhere"
+assert weights(training(parts, epochs, saving=False)) == reference, "the run that was killed ended elsewhere"
 print(reached)
 """
 )
@@ -333,4 +336,4 @@ def test_kill_at_a_hundred_random_moments(tmp_path) -> None:
     """Each process goes on from what the one before left; in the end every bit is that of the run nobody disturbed."""
     done = run(KILLED, str(tmp_path), "100")
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 0
+    assert 0 < int(done.stdout) < 2000
