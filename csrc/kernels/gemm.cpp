@@ -20,7 +20,23 @@ namespace ENGINE_ISA {
 
 namespace {
 
+// One step of the depth: every sum gains A(i) * B(v).
 template <int MR, int NV>
+ENGINE_INLINE void step_of_depth(const float* const* base, int64_t step, int u, const float* b,
+                                 vf (&sum)[MR][NV]) {
+    vf row[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) row[v] = load(b + v * VL);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; ++i) {
+        const vf x = set1(base[i / 3][(i % 3) * step + u]);
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) sum[i][v] = fma(x, row[v], sum[i][v]);
+    }
+}
+
+// UNIT: A's depth stride is 1.
+template <int MR, int NV, bool UNIT>
 inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* a, float* c,
                                                 const float* residual) {
     vf sum[MR][NV];
@@ -45,6 +61,7 @@ inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* 
         }
     }
 
+    constexpr int kUnroll = VL == 16 && MR * NV <= 24 ? 4 : 1;
     constexpr int kBases = (MR + 2) / 3;
     const int64_t step = g.a_row, depth_step = g.a_depth, b_step = g.b_row;
     const float* b = g.b;
@@ -52,16 +69,23 @@ inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* 
         const float* base[kBases];
 #pragma GCC unroll 8
         for (int r = 0; r < kBases; ++r) base[r] = a + g.taps[t] + 3 * r * step;
-        for (int64_t k = 0; k < g.depth; ++k) {
-            vf row[NV];
+        int64_t k = 0;
+        if (UNIT) {
+            const float* ahead = base[0] + MR * step;
+            for (; k + kUnroll <= g.depth; k += kUnroll) {
 #pragma GCC unroll 4
-            for (int v = 0; v < NV; ++v) row[v] = load(b + v * VL);
-#pragma GCC unroll 16
-            for (int i = 0; i < MR; ++i) {
-                const vf x = set1(base[i / 3][(i % 3) * step]);
-#pragma GCC unroll 4
-                for (int v = 0; v < NV; ++v) sum[i][v] = fma(x, row[v], sum[i][v]);
+                for (int u = 0; u < kUnroll; ++u) {
+                    step_of_depth<MR, NV>(base, step, u, b, sum);
+                    __builtin_prefetch(ahead + u * MR);
+                    b += b_step;
+                }
+                ahead += kUnroll * MR;
+#pragma GCC unroll 8
+                for (int r = 0; r < kBases; ++r) base[r] += kUnroll;
             }
+        }
+        for (; k < g.depth; ++k) {
+            step_of_depth<MR, NV>(base, step, 0, b, sum);
 #pragma GCC unroll 8
             for (int r = 0; r < kBases; ++r) base[r] += depth_step;
             b += b_step;
@@ -91,7 +115,10 @@ inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* 
 
 template <int MR, int NV>
 void tile_function(const GemmArgs& g, const float* a, float* c, const float* residual) {
-    tile<MR, NV>(g, a, c, residual);
+    if (g.a_depth == 1)
+        tile<MR, NV, true>(g, a, c, residual);
+    else
+        tile<MR, NV, false>(g, a, c, residual);
 }
 
 using TileFunction = void (*)(const GemmArgs&, const float*, float*, const float*);

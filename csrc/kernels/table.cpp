@@ -2,6 +2,7 @@
 // kernel that is listed but not written for every instruction set fails to link.
 #include "dispatch/kernel_table.h"
 #include "simd/simd.h"
+#include "simd/tune.h"
 
 namespace engine {
 namespace ENGINE_ISA {
@@ -16,6 +17,7 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     ENGINE_TEXT(ENGINE_ISA),
     VL,
+    kRows4 >= 6,
 #define KERNEL(name, Args) &name,
 #include "dispatch/kernels.def"
 #undef KERNEL

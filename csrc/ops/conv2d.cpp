@@ -180,7 +180,7 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogu
     const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
 
     if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && !padded && c.groups == 1) {
-        const Panels panels(depth, c.oc);
+        const Panels panels(depth, c.oc, Panels::Tiles::wide);
         const auto packed = pack_weight(w, panels, 1, depth, 3);
         Product product{};
         product.rows = c.n * c.oh * c.ow, product.columns = c.oc, product.depth = depth;
@@ -224,65 +224,112 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogu
         for (int64_t kw = 0; kw < (whole_rows ? 1 : c.kw); ++kw)
             taps.push_back((kh * c.dilation_h * width + kw * c.dilation_w) * pixel);
 
-    // Blocks of output rows: the strip stays within the second-level cache, and there are at least
-    // eight items, by splitting the panels too when the image is small.
-    const int64_t row_bytes = width * c.ic * c.stride_h * static_cast<int64_t>(sizeof(float));
-    int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{192} << 10) / row_bytes));
-    const int64_t wanted = std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n));
+    // An item is a block of output rows, or several whole images when they are small, so that a
+    // panel of weights meets enough pixels. The strip stays within the second-level cache. There
+    // are at least eight items: by cutting the image where it is larger than the weights, else by
+    // cutting the panels.
+    const int64_t row_floats = width * c.ic * c.stride_h, weight_floats = depth * c.oc;
+    int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / row_floats));
+    const int64_t wanted = weight_floats > c.ih * c.iw * c.ic ? 1 : std::max<int64_t>(1, 8 / c.n);
     block = std::min(block, std::max<int64_t>(1, (c.oh + wanted - 1) / wanted));
     const int64_t blocks = (c.oh + block - 1) / block;
+    const int64_t together =
+        blocks > 1 ? 1
+                   : std::max<int64_t>(1, std::min({c.n, 196 / (c.oh * c.ow),
+                                                    (int64_t{96} << 10) / (c.oh * row_floats)}));
+    const int64_t places = blocks > 1 ? c.n * blocks : (c.n + together - 1) / together;
     const int64_t all_panels = c.groups * panels.count();
-    const int64_t shares =
-        std::min(all_panels, std::max<int64_t>(1, 8 / std::max<int64_t>(1, c.n * blocks)));
-    const int64_t strip_floats = strip ? ((block - 1) * c.stride_h + reach_h) * width * c.ic : 0;
+    const int64_t shares = std::min(all_panels, std::max<int64_t>(1, (8 + places - 1) / places));
+    const int64_t strip_rows = (block - 1) * c.stride_h + reach_h;
+    const int64_t strip_floats = strip ? together * strip_rows * width * c.ic : 0;
     Workspace scratch(static_cast<size_t>(num_threads() * strip_floats) * sizeof(float));
-    const int64_t flops = 2 * depth * block * c.ow * std::max<int64_t>(1, c.oc / shares);
+    const int64_t flops = 2 * depth * together * block * c.ow * c.oc / shares;
+
+    // A panel that a row of pixels streams through too fast for the second-level cache is taken in
+    // slices of its depth, each of which stays in the first level for all rows of the item.
+    const int64_t tap_count = static_cast<int64_t>(taps.size()), per_kh = tap_count / c.kh;
+    const int64_t rows = c.ow / merged;
+    const bool sliced = tap_count * tap_depth * panels.full_width() > (int64_t{32} << 10);
+    const int64_t slice = rows >= 10 ? 768 : 192;
 
     parallel_for(
-        c.n * blocks * shares, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
+        places * shares, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
         [&](int64_t begin, int64_t end, int thread) {
-            int64_t in_scratch = -1;  // the strip of which (image, block) is there
+            int64_t in_scratch = -1;  // the strip of which place is there
             for (int64_t item = begin; item < end; ++item) {
                 const int64_t share = item % shares, place = item / shares;
-                const int64_t n = place / blocks, b = place % blocks;
+                const int64_t n0 = blocks > 1 ? place / blocks : place * together;
+                const int64_t n1 = std::min(c.n, n0 + together);
+                const int64_t b = blocks > 1 ? place % blocks : 0;
                 const int64_t first = c.oh * b / blocks, last = c.oh * (b + 1) / blocks;
-                const float* image = x.f32() + n * c.ih * c.iw * xp;
-                const float* src = image + first * c.stride_h * c.iw * xp;
-                if (strip) {
-                    float* own = scratch.f32() + thread * strip_floats;
-                    if (in_scratch != place)
-                        copy_strip(image, xp, c.ic, c.ih, c.iw, first * c.stride_h - c.pad_top,
+                float* own = scratch.f32() + thread * strip_floats;
+                if (strip && in_scratch != place)
+                    for (int64_t n = n0; n < n1; ++n)
+                        copy_strip(x.f32() + n * c.ih * c.iw * xp, xp, c.ic, c.ih, c.iw,
+                                   first * c.stride_h - c.pad_top,
                                    (last - first - 1) * c.stride_h + reach_h, -c.pad_left, width,
-                                   own);
-                    in_scratch = place;
-                    src = own;
-                }
+                                   own + (n - n0) * strip_rows * width * c.ic);
+                in_scratch = place;
                 GemmArgs g{};
                 g.a_row = merged * c.stride_w * pixel;
                 g.a_depth = 1;
-                g.taps = taps.data();
-                g.tap_count = static_cast<int64_t>(taps.size());
-                g.depth = tap_depth;
                 g.c_row = merged * yp;
-                g.rows = c.ow / merged;
+                g.rows = rows;
+                g.residual_row = merged * out.residual_row;
                 for (int64_t q = all_panels * share / shares; q < all_panels * (share + 1) / shares;
                      ++q) {
                     const int64_t group = q / panels.count(), p = q % panels.count();
                     const int64_t column = group * ocg + p * panels.full_width();
-                    g.b = packed[static_cast<size_t>(group)]->f32() + panels.offset(p);
+                    const float* panel =
+                        packed[static_cast<size_t>(group)]->f32() + panels.offset(p);
                     g.b_row = panels.width(p);
                     g.columns = panels.columns_of(p);
                     g.vectors = panels.vectors_of(p);
-                    g.residual_row = merged * out.residual_row;
-                    g.activation = out.activation;
-                    for (int64_t oh = first; oh < last; ++oh) {
-                        const Epilogue place = out.at((n * c.oh + oh) * c.ow, column);
-                        g.bias = place.bias;
-                        g.residual = place.residual;
-                        g.a = src + (oh - first) * c.stride_h * width * pixel + group * icg;
-                        g.c = y.f32() + (n * c.oh + oh) * c.ow * yp + column;
-                        kernels().gemm(g);
+                    // Depth [from, from + depth) of taps [low, high) for every row.
+                    const auto multiply = [&](int64_t low, int64_t high, int64_t from,
+                                              int64_t part) {
+                        for (int64_t n = n0; n < n1; ++n)
+                            for (int64_t oh = first; oh < last; ++oh) {
+                                // Kernel rows that fall into the padding are left out.
+                                const int64_t top = oh * c.stride_h - c.pad_top;
+                                const int64_t inside =
+                                    std::min(c.kh, (c.ih - top + c.dilation_h - 1) / c.dilation_h);
+                                const int64_t t0 = std::min(
+                                    tap_count,
+                                    per_kh *
+                                        (top < 0 ? (-top + c.dilation_h - 1) / c.dilation_h : 0));
+                                const int64_t t1 = std::max(t0, per_kh * inside);
+                                const int64_t l = std::max(low, t0), h = std::min(high, t1);
+                                const bool starts = from == 0 && (l == t0 || t0 == t1);
+                                if (l >= h && !(starts && low == 0 && t0 == t1)) continue;
+                                const bool ends = h == t1 && from + part == tap_depth;
+                                const Epilogue at = out.at((n * c.oh + oh) * c.ow, column);
+                                g.taps = taps.data() + l;
+                                g.tap_count = std::max<int64_t>(0, h - l);
+                                g.depth = part;
+                                g.b = panel + (l * tap_depth + from) * g.b_row;
+                                g.accumulate = !starts;
+                                g.bias = starts ? at.bias : nullptr;
+                                g.residual = ends || t0 == t1 ? at.residual : nullptr;
+                                g.activation = ends || t0 == t1 ? out.activation : Activation::none;
+                                const int64_t row = (oh - first) * c.stride_h;
+                                g.a = (strip ? own + ((n - n0) * strip_rows + row) * width * c.ic
+                                             : x.f32() + (n * c.ih + oh * c.stride_h) * c.iw * xp) +
+                                      group * icg + from;
+                                g.c = y.f32() + (n * c.oh + oh) * c.ow * yp + column;
+                                kernels().gemm(g);
+                            }
+                    };
+                    if (!sliced) {
+                        multiply(0, tap_count, 0, tap_depth);
+                        continue;
                     }
+                    const int64_t slices = (tap_depth + slice - 1) / slice;
+                    for (int64_t t = 0; t < tap_count; ++t)
+                        for (int64_t s = 0; s < slices; ++s) {
+                            const int64_t from = tap_depth * s / slices;
+                            multiply(t, t + 1, from, tap_depth * (s + 1) / slices - from);
+                        }
                 }
             }
         });

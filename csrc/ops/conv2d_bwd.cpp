@@ -148,7 +148,7 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
 
     if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && c.groups == 1 &&
         c.oh == c.ih && c.ow == c.iw) {
-        const Panels panels(c.oc, c.ic);
+        const Panels panels(c.oc, c.ic, Panels::Tiles::wide);
         const auto packed = pack_weight(w, panels, kernel, 1, 5);
         Product product{};
         product.rows = c.n * c.ih * c.iw, product.columns = c.ic, product.depth = c.oc;
@@ -326,6 +326,15 @@ void weight_reference(const Conv& c, const Array& dy, const Array& x, const Arra
 void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
     const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
                   xp = pixel_stride(x);
+    const bool unpadded = !c.pad_top && !c.pad_bottom && !c.pad_left && !c.pad_right;
+    if (c.kh == 1 && c.kw == 1 && c.groups == 1 && unpadded) {
+        const int64_t pixels = c.n * c.oh * c.ow;
+        transposed_product(
+            Rows::dense(dy.f32(), c.oc, pixels, gp),
+            {x.f32(), c.ic, c.ow, c.oh, c.stride_w * xp, c.stride_h * c.iw * xp, c.ih * c.iw * xp},
+            pixels, dw.f32(), dbias);
+        return;
+    }
     const int64_t depth = c.kh * c.kw * icg;  // rows of dW
     const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
     const bool strip = padded || (xp != c.ic && c.kw > 1 && c.groups == 1);

@@ -1,6 +1,7 @@
 #include "ops/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/parallel.h"
 #include "core/status.h"
@@ -29,11 +30,14 @@ Activation parse_activation(const char* op, const std::string& name) {
          name, "'");
 }
 
-Panels::Panels(int64_t rows, int64_t columns)
+// Tiles of two vectors have the most rows and so read the fewest bytes of b; those of four read a
+// only half as often.
+Panels::Panels(int64_t rows, int64_t columns, Tiles tiles)
     : rows(rows), columns(columns), lanes(kernels().lanes) {
     const int64_t needed = (columns + lanes - 1) / lanes;
     vectors =
         needed == 3 ? 3 : static_cast<int>(std::min<int64_t>(2, std::max<int64_t>(1, needed)));
+    if (tiles == Tiles::wide && kernels().wide_tiles && needed > 3) vectors = 4;
 }
 
 int64_t Panels::columns_of(int64_t p) const {
@@ -126,6 +130,102 @@ void run_product(const Product& product, const Panels& panels, const float* pack
                 }
             }
         });
+}
+
+namespace {
+
+// Copies rows [first, first + count), columns [column, column + columns), to rows `pitch` apart.
+void copy_rows(const Rows& r, int64_t first, int64_t count, int64_t column, int64_t columns,
+               float* dst, int64_t pitch) {
+    for (int64_t p = first; p < first + count;) {
+        const int64_t line = p / r.width, at = p % r.width;
+        const int64_t stretch = std::min(r.width - at, first + count - p);
+        const float* src =
+            r.data + line / r.lines * r.image + line % r.lines * r.line + at * r.row + column;
+        for (int64_t i = 0; i < stretch; ++i, dst += pitch)
+            std::memcpy(dst, src + i * r.row, static_cast<size_t>(columns) * sizeof(float));
+        p += stretch;
+    }
+}
+
+}  // namespace
+
+// Blocks of rows of both operands are copied into the thread's scratch, at a pitch that is no power
+// of two: rows 1 KiB apart would fight for the same sets of the first-level cache. A block is as
+// high as the panel of b that a tile runs over fits the first-level cache.
+void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, float* sums) {
+    const int64_t m = a.columns, n = b.columns, lanes = kernels().lanes;
+    if (m == 0 || n == 0) return;
+    const Panels panels(1, n, Panels::Tiles::wide);
+    const int64_t block = (int64_t{24} << 10) / (panels.full_width() * 4);
+    // Few results: each part of the rows has results of its own, added in order afterwards.
+    const int64_t parts = std::max<int64_t>(
+        1, std::min({int64_t{8}, depth / (2 * block), (int64_t{1} << 19) / (m * n)}));
+    // Many: the parts share the results. The wider side is cut, so that less is copied twice.
+    const bool cut_m = m >= n;
+    const int64_t pieces = cut_m ? (m + 15) / 16 : panels.count();
+    const int64_t work = 2 * m * n * depth / (int64_t{1} << 15);  // in steps of 32k operations
+    const int64_t shares =
+        std::max<int64_t>(1, std::min({(8 + parts - 1) / parts, pieces, work / parts}));
+    const auto cut = [&](int64_t share) {
+        return cut_m ? std::min(m, pieces * share / shares * 16)
+                     : std::min(n, pieces * share / shares * panels.full_width());
+    };
+    const int64_t a_pitch = (m + lanes - 1) / lanes * lanes + 16;
+    const int64_t b_pitch = (n + lanes - 1) / lanes * lanes + 16;
+    const int64_t own_floats = block * (a_pitch + b_pitch) + panels.full_width();
+    Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
+    Workspace more(static_cast<size_t>((parts - 1) * m * n + parts * m) * sizeof(float));
+    float* part_sums = more.f32() + (parts - 1) * m * n;
+    std::fill_n(part_sums, parts * m, 0.0f);
+    if (depth == 0) std::fill_n(c, m * n, 0.0f);
+
+    parallel_for(parts * shares, [&](int64_t begin, int64_t end, int thread) {
+        float* a_block = scratch.f32() + thread * own_floats;
+        float* b_block = a_block + block * a_pitch;
+        const int64_t tap = 0;
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t part = item / shares, share = item % shares;
+            const int64_t low = cut(share), high = cut(share + 1);
+            const int64_t m0 = cut_m ? low : 0, m1 = cut_m ? high : m;
+            const int64_t n0 = cut_m ? 0 : low, n1 = cut_m ? n : high;
+            float* target = part == 0 ? c : more.f32() + (part - 1) * m * n;
+            const int64_t first = depth * part / parts, last = depth * (part + 1) / parts;
+            for (int64_t p = first; p < last; p += block) {
+                const int64_t count = std::min(block, last - p);
+                copy_rows(a, p, count, m0, m1 - m0, a_block, a_pitch);
+                copy_rows(b, p, count, n0, n1 - n0, b_block, b_pitch);
+                if (sums && n0 == 0)
+                    kernels().column_sum(
+                        {a_block, a_pitch, count, m1 - m0, part_sums + part * m + m0});
+                GemmArgs g{};
+                g.a = a_block;
+                g.a_row = 1;
+                g.a_depth = a_pitch;
+                g.taps = &tap;
+                g.tap_count = 1;
+                g.depth = count;
+                g.b_row = b_pitch;
+                g.c_row = n;
+                g.rows = m1 - m0;
+                g.accumulate = p > first;
+                for (int64_t j = n0; j < n1; j += panels.full_width()) {
+                    g.b = b_block + j - n0;
+                    g.c = target + m0 * n + j;
+                    g.columns = std::min(panels.full_width(), n1 - j);
+                    g.vectors = static_cast<int32_t>((g.columns + lanes - 1) / lanes);
+                    kernels().gemm(g);
+                }
+            }
+        }
+    });
+    if (sums) std::fill_n(sums, m, 0.0f);
+    if (sums) kernels().column_sum({part_sums, m, parts, m, sums});
+    if (parts == 1) return;
+    parallel_for(m, std::max<int64_t>(1, 16384 / n), [&](int64_t begin, int64_t end, int) {
+        kernels().column_sum(
+            {more.f32() + begin * n, m * n, parts - 1, (end - begin) * n, c + begin * n});
+    });
 }
 
 void column_sums(const float* source, int64_t row, int64_t rows, int64_t columns, float* sums) {
@@ -293,16 +393,11 @@ std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, c
                  to_string(dy.shape()), " and input ", to_string(x.shape()));
     const int64_t outputs = grad.dim(1), inputs = rows.dim(1), depth = rows.dim(0);
     Array dw = empty({outputs, inputs});
-    const Panels panels(depth, inputs);
-    const auto packed = pack_panels(panels, rows.f32(), rows.stride(0), rows.stride(1));
-    Product product{};
-    product.rows = outputs, product.columns = inputs, product.depth = depth;
-    product.a = grad.f32(), product.a_row = 1, product.a_depth = outputs;
-    product.c = dw.f32(), product.c_row = inputs;
-    run_product(product, panels, packed->f32());
-    if (!with_bias) return {dw, std::nullopt};
-    Array db = empty({outputs});
-    column_sums(grad.f32(), outputs, depth, outputs, db.f32());
+    std::optional<Array> db;
+    if (with_bias) db = empty({outputs});
+    transposed_product(Rows::dense(grad.f32(), outputs, depth, outputs),
+                       Rows::dense(contiguous(rows).f32(), inputs, depth, inputs), depth, dw.f32(),
+                       db ? db->f32() : nullptr);
     return {dw, db};
 }
 

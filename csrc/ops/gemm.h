@@ -16,7 +16,8 @@ namespace engine {
 struct Panels {
     int64_t rows, columns;
     int lanes, vectors;  // of a full panel
-    Panels(int64_t rows, int64_t columns);
+    enum class Tiles { tall, wide };
+    Panels(int64_t rows, int64_t columns, Tiles tiles = Tiles::tall);
     int64_t full_width() const { return static_cast<int64_t>(lanes) * vectors; }
     int64_t count() const { return (columns + full_width() - 1) / full_width(); }
     int64_t columns_of(int64_t p) const;
@@ -65,6 +66,23 @@ struct Product {
     Epilogue epilogue;
 };
 void run_product(const Product& product, const Panels& panels, const float* packed);
+
+// Vectors whose rows lie on a grid in memory, such as the pixels that a strided convolution meets:
+// row p is number p % width of line p / width, `lines` lines to an image.
+struct Rows {
+    const float* data;
+    int64_t columns;
+    int64_t width, lines;
+    int64_t row, line, image;  // distances in floats
+    // `count` rows side by side.
+    static Rows dense(const float* data, int64_t columns, int64_t count, int64_t row) {
+        return {data, columns, count, 1, row, 0, 0};
+    }
+};
+
+// c[m][n] = sum over p < depth of a[p][m] * b[p][n], dense; sums[m] = sum of a[p][m] unless null.
+// The reduction is split by the shapes alone.
+void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, float* sums);
 
 // Rank >= 2 on both sides; leading axes broadcast. trans_* swaps the last two axes.
 Array matmul(const Array& a, const Array& b, bool trans_a, bool trans_b);

@@ -13,6 +13,16 @@ namespace engine {
 namespace {
 
 constexpr int64_t kElements = 36;
+// Tiles of a fused block: two register tiles of rows, enough to reuse a filter panel, few enough
+// for the transformed input to stay in the second-level cache up to 256 channels. Measured 14 to
+// 168: 28 wins at all sizes.
+constexpr int64_t kBlock = 28;
+// Staged from this many floats of transformed filters on, in chunks whose transforms have this many
+// floats: 256 to 256 channels at 14 x 14, batch 16, ran at 774 GFLOP/s fused, 923 staged in chunks
+// of 128 tiles and 965 in one of 256 (peak 481); 512 to 512 at 7 x 7 at 229 and 956; 64 to 64 at 56
+// x 56 at 1073 and 898.
+constexpr int64_t kStagedFilters = int64_t{2} << 20;
+constexpr int64_t kChunkFloats = int64_t{5} << 20;
 
 // The stride-1 3 x 3 convolution that forward and input gradient share.
 struct Problem {
@@ -71,87 +81,121 @@ std::shared_ptr<Workspace> pack_filters(const Conv& c, const Array& w, const Pan
     });
 }
 
-// Fused per thread: a block of tiles is transformed into the thread's scratch, multiplied panel by
-// panel, and each panel's result transformed back while it is in cache.
-// Returns false when a result is not finite.
+// Fused: every thread transforms a block of tiles into scratch of its own, multiplies panel by
+// panel, and transforms each panel's result back while it is in cache; the filters are read once
+// per block. Staged, for filters far larger than a cache: the threads share a chunk of tiles, then
+// the elements, then the tiles again; the filters are read once per chunk. Returns false when a
+// result is not finite.
 bool run(const Problem& q, const Panels& panels, const float* filters) {
     const int64_t tiles_h = (q.oh + 3) / 4, tiles_w = (q.ow + 3) / 4;
     const int64_t per_image = tiles_h * tiles_w, tiles = q.n * per_image;
-    // Two register tiles of rows: enough to reuse a filter panel, few enough for the transformed
-    // input to stay in the second-level cache up to 256 channels. Measured 14 to 168: 28 wins at
-    // all sizes.
-    constexpr int64_t kBlock = 28;
-    const int64_t blocks = std::max<int64_t>(
-        1, std::max((tiles + kBlock - 1) / kBlock, std::min<int64_t>(tiles / 14, 8)));
+    const bool staged = kElements * q.channels * q.outputs >= kStagedFilters && tiles > kBlock;
+    const int64_t blocks =
+        staged ? (tiles * kElements * (q.channels + q.outputs) + kChunkFloats - 1) / kChunkFloats
+               : std::max<int64_t>(
+                     1, std::max((tiles + kBlock - 1) / kBlock, std::min<int64_t>(tiles / 14, 8)));
     const int64_t block = (tiles + blocks - 1) / blocks;
-    // 16 floats more than a power of two: planes that start 4 KiB apart would fight for cache
-    // lines.
-    const int64_t v_plane = block * q.channels + 16, m_plane = block * panels.full_width() + 16;
+    // 16 floats more than a power of two: planes, and with many channels rows, that start 4 KiB
+    // apart would fight for cache lines.
+    const int64_t v_row = staged ? q.channels + 16 : q.channels;
+    const int64_t m_row = staged ? panels.count() * panels.full_width() : panels.full_width();
+    const int64_t v_plane = block * v_row + 16, m_plane = block * m_row + 16;
     const int64_t own_floats = kElements * (v_plane + m_plane);
-    Workspace scratch(static_cast<size_t>(num_threads() * own_floats + q.channels) * sizeof(float));
-    float* zeros = scratch.f32() + num_threads() * own_floats;
+    const int64_t owners = staged ? 1 : num_threads();
+    Workspace scratch(static_cast<size_t>(owners * own_floats + q.channels) * sizeof(float));
+    float* zeros = scratch.f32() + owners * own_floats;
     std::memset(zeros, 0, static_cast<size_t>(q.channels) * sizeof(float));
-
     std::atomic<bool> spoiled{false};
-    parallel_for(blocks, [&](int64_t begin, int64_t end, int thread) {
+
+    // Tiles [first + begin, first + end) to rows begin, ... of v.
+    const auto transform = [&](int64_t first, int64_t begin, int64_t end, float* v) {
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t t = first + i;
+            const int64_t n = t / per_image, th = t % per_image / tiles_w, tw = t % tiles_w;
+            const float* pixels[kElements];
+            window(q.src + n * q.h * q.w * q.src_pixel, q.src_pixel, q.h, q.w, 4 * th - q.top,
+                   4 * tw - q.left, 6, zeros, pixels);
+            kernels().winograd_input({pixels, q.channels, v + i * v_row, v_plane});
+        }
+    };
+    const auto multiply = [&](int64_t e, int64_t p, int64_t count, const float* v, float* m) {
+        const int64_t width = panels.width(p), tap = 0;
+        GemmArgs g{};
+        g.a = v + e * v_plane;
+        g.a_row = v_row;
+        g.a_depth = 1;
+        g.taps = &tap;
+        g.tap_count = 1;
+        g.depth = q.channels;
+        g.b = filters + kElements * panels.offset(p) + e * q.channels * width;
+        g.b_row = width;
+        g.c = m + e * m_plane;
+        g.c_row = m_row;
+        g.rows = count;
+        g.columns = width;
+        g.vectors = panels.vectors_of(p);
+        kernels().gemm(g);
+    };
+    // Rows begin, ... of m, `columns` outputs from `column` on, to the output.
+    const auto finish = [&](int64_t first, int64_t begin, int64_t end, const float* m,
+                            int64_t column, int64_t columns) {
         int32_t bad = 0;
-        float* v = scratch.f32() + thread * own_floats;
-        float* m = v + kElements * v_plane;
-        const int64_t tap = 0;
-        for (int64_t item = begin; item < end; ++item) {
-            const int64_t first = tiles * item / blocks, last = tiles * (item + 1) / blocks;
-            for (int64_t t = first; t < last; ++t) {
-                const int64_t n = t / per_image, th = t % per_image / tiles_w, tw = t % tiles_w;
-                const float* pixels[kElements];
-                window(q.src + n * q.h * q.w * q.src_pixel, q.src_pixel, q.h, q.w, 4 * th - q.top,
-                       4 * tw - q.left, 6, zeros, pixels);
-                kernels().winograd_input(
-                    {pixels, q.channels, v + (t - first) * q.channels, v_plane});
-            }
-            for (int64_t p = 0; p < panels.count(); ++p) {
-                const int64_t width = panels.width(p), column = p * panels.full_width();
-                GemmArgs g{};
-                g.a_row = q.channels;
-                g.a_depth = 1;
-                g.taps = &tap;
-                g.tap_count = 1;
-                g.depth = q.channels;
-                g.b_row = width;
-                g.c_row = width;
-                g.rows = last - first;
-                g.columns = width;
-                g.vectors = panels.vectors_of(p);
-                for (int64_t e = 0; e < kElements; ++e) {
-                    g.a = v + e * v_plane;
-                    g.b = filters + kElements * panels.offset(p) + e * q.channels * width;
-                    g.c = m + e * m_plane;
-                    kernels().gemm(g);
-                }
-                for (int64_t t = first; t < last; ++t) {
-                    const int64_t n = t / per_image, th = t % per_image / tiles_w, tw = t % tiles_w;
-                    WinogradOutputArgs out;
-                    out.src = m + (t - first) * width;
-                    out.plane = m_plane;
-                    out.channels = panels.columns_of(p);
-                    const int64_t pixel = (n * q.oh + 4 * th) * q.ow + 4 * tw;
-                    const Epilogue place = q.epilogue.at(pixel, column);
-                    out.bias = place.bias;
-                    out.residual = place.residual;
-                    out.residual_pixel = place.residual_row;
-                    out.residual_row = q.ow * place.residual_row;
-                    out.activation = place.activation;
-                    out.dst = q.dst + pixel * q.dst_pixel + column;
-                    out.dst_pixel = q.dst_pixel;
-                    out.dst_row = q.ow * q.dst_pixel;
-                    out.rows = static_cast<int32_t>(std::min<int64_t>(4, q.oh - 4 * th));
-                    out.columns = static_cast<int32_t>(std::min<int64_t>(4, q.ow - 4 * tw));
-                    out.spoiled = &bad;
-                    kernels().winograd_output(out);
-                }
-            }
+        for (int64_t i = begin; i < end; ++i) {
+            const int64_t t = first + i;
+            const int64_t n = t / per_image, th = t % per_image / tiles_w, tw = t % tiles_w;
+            const int64_t pixel = (n * q.oh + 4 * th) * q.ow + 4 * tw;
+            const Epilogue place = q.epilogue.at(pixel, column);
+            WinogradOutputArgs out;
+            out.src = m + i * m_row;
+            out.plane = m_plane;
+            out.channels = columns;
+            out.bias = place.bias;
+            out.residual = place.residual;
+            out.residual_pixel = place.residual_row;
+            out.residual_row = q.ow * place.residual_row;
+            out.activation = place.activation;
+            out.dst = q.dst + pixel * q.dst_pixel + column;
+            out.dst_pixel = q.dst_pixel;
+            out.dst_row = q.ow * q.dst_pixel;
+            out.rows = static_cast<int32_t>(std::min<int64_t>(4, q.oh - 4 * th));
+            out.columns = static_cast<int32_t>(std::min<int64_t>(4, q.ow - 4 * tw));
+            out.spoiled = &bad;
+            kernels().winograd_output(out);
         }
         if (bad) spoiled = true;
-    });
+    };
+
+    if (staged) {
+        float *v = scratch.f32(), *m = v + kElements * v_plane;
+        for (int64_t item = 0; item < blocks; ++item) {
+            const int64_t first = tiles * item / blocks;
+            const int64_t count = tiles * (item + 1) / blocks - first;
+            parallel_for(count,
+                         [&](int64_t begin, int64_t end, int) { transform(first, begin, end, v); });
+            parallel_for(kElements * panels.count(), [&](int64_t begin, int64_t end, int) {
+                for (int64_t i = begin; i < end; ++i)
+                    multiply(i / panels.count(), i % panels.count(), count, v,
+                             m + i % panels.count() * panels.full_width());
+            });
+            parallel_for(count, [&](int64_t begin, int64_t end, int) {
+                finish(first, begin, end, m, 0, q.outputs);
+            });
+        }
+    } else {
+        parallel_for(blocks, [&](int64_t begin, int64_t end, int thread) {
+            float* v = scratch.f32() + thread * own_floats;
+            float* m = v + kElements * v_plane;
+            for (int64_t item = begin; item < end; ++item) {
+                const int64_t first = tiles * item / blocks;
+                const int64_t count = tiles * (item + 1) / blocks - first;
+                transform(first, 0, count, v);
+                for (int64_t p = 0; p < panels.count(); ++p) {
+                    for (int64_t e = 0; e < kElements; ++e) multiply(e, p, count, v, m);
+                    finish(first, 0, count, m, p * panels.full_width(), panels.columns_of(p));
+                }
+            }
+        });
+    }
     return !spoiled;
 }
 
