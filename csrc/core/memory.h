@@ -1,5 +1,6 @@
 // A caching allocator. A fresh large malloc costs a page fault per 4 KiB at every step, which alone
-// can cost more than a small network's arithmetic; here freed blocks are kept by size and reused.
+// can cost more than a small network's arithmetic; here freed blocks are kept and reused: small
+// ones by size, large ones cut from regions in which free neighbours grow together.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
 // Two ways to run a parallel region, behind one function:
-//  * the engine's own pool (default): a range is cut into chunks that threads claim, each its own
-//  part
-//    first. A thread that the system has not scheduled leaves its chunks to the others, so a busy
-//    machine costs throughput, not a scheduler tick per region; idle workers sleep after 50 us.
+//  * the engine's own pool (default): a range is cut into one part per thread and each part into
+//    chunks, which threads claim, their own part first and in order. A thread that the system has
+//    not scheduled leaves its last chunks to the others, so a busy machine costs throughput, not a
+//    scheduler tick per region; idle workers sleep after 100 us.
 //  * OpenMP (ENGINE_THREADING=openmp): for programs that bind or share OpenMP's threads.
 // This is the only file that knows either.
 #include "core/parallel.h"
@@ -11,6 +11,8 @@
 #include <pthread.h>
 #ifdef __linux__
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <atomic>
@@ -21,6 +23,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/cpu.h"
 #include "core/env.h"
 #include "core/status.h"
 
@@ -68,12 +71,13 @@ int default_threads() {
     return granted > 0 && granted < cores ? granted : cores;
 }
 
-// ---- the pool
-// ----------------------------------------------------------------------------------------
+// ---- the pool ----------------------------------------------------------------------------------
 
 // Chunks a thread's part is cut into: what another thread can take over when this one is late.
 constexpr int64_t kChunksPerPart = 4;
-constexpr auto kSpin = std::chrono::microseconds(50);
+// How long a worker waits awake for the next region: longer than what lies between two ops of a
+// network called from Python, short enough that other libraries' threads find the core free.
+constexpr auto kSpin = std::chrono::microseconds(100);
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -85,90 +89,172 @@ void pause_briefly() {
 
 thread_local bool inside_region = false;
 
+// Where a worker wakes up. Left to itself the system often wakes it on the waker's own processor,
+// and there it waits until the waker has computed everything alone: measured on two cores in half
+// of all regions after a pause of 3 ms. So the waker takes its processor out of the sleeper's set,
+// and the worker, once it runs, takes back the set that the waker has.
+class Placement {
+  public:
+#ifdef __linux__
+    // By the worker itself, once.
+    void settle() { worker_ = static_cast<pid_t>(syscall(SYS_gettid)); }
+    // By the waker, while the worker sleeps.
+    void keep_off_here() {
+        const int here = sched_getcpu();
+        if (here < 0 || sched_getaffinity(0, sizeof all_, &all_) != 0) return;
+        cpu_set_t others = all_;
+        CPU_CLR(here, &others);
+        if (CPU_COUNT(&others) == 0) return;
+        moved_ = sched_setaffinity(worker_, sizeof others, &others) == 0;
+    }
+    // By the worker, when it runs.
+    void restore() {
+        if (moved_) sched_setaffinity(0, sizeof all_, &all_);
+        moved_ = false;
+    }
+
+  private:
+    pid_t worker_ = 0;
+    cpu_set_t all_;
+    bool moved_ = false;
+#else
+    void settle() {}
+    void keep_off_here() {}
+    void restore() {}
+#endif
+};
+
 class Pool {
   public:
     void run(int64_t items, int threads, detail::RangeFunction function, void* context);
 
   private:
-    // One part's claims: region number (40 bits), next chunk (12), number of chunks (12). A claim
-    // that succeeds proves that the region is still the one it names, since a region does not end
-    // before all its chunks are done; only then are the fields below read.
-    struct alignas(64) Claims {
-        std::atomic<uint64_t> word{0};
+    // What belongs to one thread of the team. `claim` names a region (48 bits), the first chunk of
+    // the thread's part that nobody has taken (8) and the end of those (8): the owner takes from
+    // the front, others from the back. A word of an older region means that all chunks are there.
+    // A claim that succeeds proves that its region has not ended, since a region ends only after
+    // all its chunks; only then are the function and its context read.
+    struct alignas(64) Seat {
+        std::atomic<uint64_t> claim{0};
+        alignas(64) std::atomic<bool> asleep{false};
+        std::mutex mutex;
+        std::condition_variable bell;
+        Placement placement;  // guarded by the mutex
+    };
+    // Written by the caller between regions; one cache line, so that joining costs one transfer.
+    struct alignas(64) Region {
+        std::atomic<uint64_t> id{0};  // number << 16 | threads
+        std::atomic<int64_t> items{0};
+        detail::RangeFunction function = nullptr;
+        void* context = nullptr;
+        std::atomic<uint32_t> float_mode{0};
     };
 
     void grow(int threads);
     void serve(int thread);
-    void work(int thread, uint64_t region, int parts);
+    void wake(int thread, int threads);
+    void work(int thread, uint64_t id);
     static int64_t chunks_of(int64_t items, int64_t parts, int64_t part) {
         const int64_t size = items * (part + 1) / parts - items * part / parts;
         return size < kChunksPerPart ? size : kChunksPerPart;
     }
 
-    std::mutex caller_;
-    int workers_ = 0;
-    std::unique_ptr<Claims[]> claims_{new Claims[kMaxThreads]};
-
-    // The region: written by the caller between regions.
-    int64_t items_ = 0;
-    detail::RangeFunction function_ = nullptr;
-    void* context_ = nullptr;
-    alignas(64) std::atomic<int64_t> left_{0};     // chunks not done yet
-    alignas(64) std::atomic<uint64_t> region_{0};  // number << 16 | threads
-
-    std::mutex sleep_mutex_;
-    std::condition_variable wake_;
-    std::atomic<int> sleepers_{0};
+    Region region_;
+    alignas(64) std::atomic<int64_t> done_{0};  // chunks of all regions so far
+    alignas(64) std::mutex caller_;
+    int64_t expected_ = 0;  // done_ when the region has ended
+    int seats_taken_ = 0;
+    std::unique_ptr<Seat> seats_[kMaxThreads];
 };
 
 void Pool::grow(int threads) {
-    for (; workers_ < threads - 1; ++workers_)
-        std::thread([this, thread = workers_ + 1] { serve(thread); }).detach();
+    const int before = seats_taken_;
+    for (; seats_taken_ < threads; ++seats_taken_) seats_[seats_taken_].reset(new Seat);
+    for (int thread = before > 0 ? before : 1; thread < threads; ++thread)
+        std::thread([this, thread] { serve(thread); }).detach();
 }
 
 // Claims and runs chunks, the thread's own part first.
-void Pool::work(int thread, uint64_t region, int parts) {
-    const uint64_t number = region >> 16;
+void Pool::work(int thread, uint64_t id) {
+    const uint64_t number = id >> 16;
+    const int parts = static_cast<int>(id & 0xFFFF);
     for (int step = 0; step < parts; ++step) {
         const int part = (thread + step) % parts;
-        std::atomic<uint64_t>& word = claims_[static_cast<size_t>(part)].word;
+        std::atomic<uint64_t>& word = seats_[part]->claim;
         uint64_t claim = word.load(std::memory_order_acquire);
+        int64_t ran = 0;
         for (;;) {
-            const uint64_t next = claim >> 12 & 0xFFF, count = claim & 0xFFF;
-            if (claim >> 24 != (number & 0xFFFFFFFFFF) || next >= count) break;
-            if (!word.compare_exchange_weak(claim, claim + (1 << 12), std::memory_order_acq_rel))
-                continue;
-            const int64_t first = items_ * part / parts, size = items_ * (part + 1) / parts - first;
-            const auto i = static_cast<int64_t>(next), n = static_cast<int64_t>(count);
-            function_(context_, first + size * i / n, first + size * (i + 1) / n, thread);
-            left_.fetch_sub(1, std::memory_order_acq_rel);
+            const uint64_t current = claim >> 16;
+            if (current > number) break;
+            // A late thread may read the number of the next region here; then its claim fails.
+            const int64_t items = region_.items.load(std::memory_order_relaxed);
+            const auto n = static_cast<uint64_t>(chunks_of(items, parts, part));
+            const uint64_t next = current < number ? 0 : claim >> 8 & 0xFF;
+            const uint64_t end = current < number ? n : claim & 0xFF;
+            if (next >= end) break;
+            const bool own = step == 0;
+            const uint64_t taken =
+                own ? number << 16 | (next + 1) << 8 | end : number << 16 | next << 8 | (end - 1);
+            if (!word.compare_exchange_weak(claim, taken, std::memory_order_acq_rel)) continue;
+            const auto chunk = static_cast<int64_t>(own ? next : end - 1);
+            const int64_t first = items * part / parts, size = items * (part + 1) / parts - first;
+            const auto of = static_cast<int64_t>(n);
+            region_.function(region_.context, first + size * chunk / of,
+                             first + size * (chunk + 1) / of, thread);
+            ++ran;
             claim = word.load(std::memory_order_acquire);
         }
+        if (ran) done_.fetch_add(ran, std::memory_order_acq_rel);
     }
+}
+
+// Threads wake each other along a tree, so that no caller pays for all of a large team.
+void Pool::wake(int thread, int threads) {
+    if (thread >= threads) return;
+    Seat& seat = *seats_[thread];
+    if (!seat.asleep.load() || !seat.asleep.exchange(false)) return;
+    {
+        std::lock_guard<std::mutex> lock(seat.mutex);
+        seat.placement.keep_off_here();
+    }
+    seat.bell.notify_one();
 }
 
 void Pool::serve(int thread) {
     inside_region = true;  // a region opened from within one runs serially
+    Seat& seat = *seats_[thread];
+    seat.placement.settle();
+    uint32_t mode = float_mode();
     uint64_t seen = 0;
     for (;;) {
-        uint64_t region = region_.load(std::memory_order_acquire);
-        if (region == seen) {
+        uint64_t id = region_.id.load();
+        if (id == seen) {
             const auto deadline = std::chrono::steady_clock::now() + kSpin;
             do {
                 pause_briefly();
-                region = region_.load(std::memory_order_acquire);
-            } while (region == seen && std::chrono::steady_clock::now() < deadline);
+                id = region_.id.load();
+            } while (id == seen && std::chrono::steady_clock::now() < deadline);
         }
-        if (region == seen) {
-            std::unique_lock<std::mutex> lock(sleep_mutex_);
-            sleepers_.fetch_add(1);
-            wake_.wait(lock, [&] { return region_.load() != seen; });
-            sleepers_.fetch_sub(1);
-            continue;
+        if (id == seen) {
+            std::unique_lock<std::mutex> lock(seat.mutex);
+            for (;;) {
+                seat.asleep.store(
+                    true);  // before the look at the region: who changes it looks here
+                id = region_.id.load();
+                if (id != seen) break;
+                seat.bell.wait(lock);
+            }
+            seat.asleep.store(false);
+            seat.placement.restore();
         }
-        seen = region;
-        const int parts = static_cast<int>(region & 0xFFFF);
-        if (thread < parts) work(thread, region, parts);
+        seen = id;
+        const int threads = static_cast<int>(id & 0xFFFF);
+        if (thread >= threads) continue;
+        wake(2 * thread + 1, threads);
+        wake(2 * thread + 2, threads);
+        const uint32_t wanted = region_.float_mode.load(std::memory_order_relaxed);
+        if (wanted != mode) set_float_mode(mode = wanted);
+        work(thread, id);
     }
 }
 
@@ -180,28 +266,21 @@ void Pool::run(int64_t items, int threads, detail::RangeFunction function, void*
         return;
     }
     grow(threads);
-    items_ = items, function_ = function, context_ = context;
-    const uint64_t number = (region_.load(std::memory_order_relaxed) >> 16) + 1;
-    int64_t chunks = 0;
-    for (int part = 0; part < threads; ++part) chunks += chunks_of(items, threads, part);
-    left_.store(chunks, std::memory_order_relaxed);
-    for (int part = 0; part < threads; ++part)
-        claims_[static_cast<size_t>(part)].word.store(
-            number << 24 | static_cast<uint64_t>(chunks_of(items, threads, part)),
-            std::memory_order_release);
-    const uint64_t region = number << 16 | static_cast<uint64_t>(threads);
-    region_.store(region);
-    if (sleepers_.load() > 0) {
-        {
-            std::lock_guard<std::mutex> lock(sleep_mutex_);
-        }
-        wake_.notify_all();
-    }
+    for (int part = 0; part < threads; ++part) expected_ += chunks_of(items, threads, part);
+    region_.items.store(items, std::memory_order_relaxed);
+    region_.function = function;
+    region_.context = context;
+    region_.float_mode.store(float_mode(), std::memory_order_relaxed);
+    const uint64_t id = ((region_.id.load(std::memory_order_relaxed) >> 16) + 1) << 16 |
+                        static_cast<uint64_t>(threads);
+    region_.id.store(id);
+    wake(1, threads);
+    wake(2, threads);
     inside_region = true;
-    work(0, region, threads);
+    work(0, id);
     inside_region = false;
     // Somebody is still at a claimed chunk: usually for a moment, but he may have lost his core.
-    for (int spin = 0; left_.load(std::memory_order_acquire) > 0; ++spin)
+    for (int spin = 0; done_.load(std::memory_order_acquire) != expected_; ++spin)
         if (spin < 1000)
             pause_briefly();
         else
@@ -210,12 +289,14 @@ void Pool::run(int64_t items, int threads, detail::RangeFunction function, void*
 
 Pool* pool = nullptr;  // never destroyed: workers may sleep in it until the process ends
 
-// ---- OpenMP
-// ------------------------------------------------------------------------------------------
+// ---- OpenMP -------------------------------------------------------------------------------------
 
 void run_openmp(int64_t items, int threads, detail::RangeFunction function, void* context) {
+    const uint32_t mode = float_mode();
 #pragma omp parallel num_threads(threads)
     {
+        // These threads serve others too: their mode is given back.
+        const FloatMode as_the_caller(mode);
         // The runtime may grant fewer threads than asked for (limits): split by what came.
         const int64_t team = omp_get_num_threads(), thread = omp_get_thread_num();
         const int64_t begin = items * thread / team, end = items * (thread + 1) / team;
@@ -223,8 +304,7 @@ void run_openmp(int64_t items, int threads, detail::RangeFunction function, void
     }
 }
 
-// ---- choice
-// ------------------------------------------------------------------------------------------
+// ---- choice -------------------------------------------------------------------------------------
 
 std::atomic<int> thread_count{0};
 bool use_openmp = false;
