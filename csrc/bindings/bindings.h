@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/array.h"
+#include "core/cpu.h"
 
 namespace py = pybind11;
 
@@ -59,6 +60,9 @@ namespace engine {
 inline const Array* optional(const std::optional<Array>& a) { return a ? &*a : nullptr; }
 
 using NoGil = py::call_guard<py::gil_scoped_release>;
+// For sums of products and for optimizers, whose averages fade away through the denormal numbers.
+// Elementwise functions keep denormals: log(1e-40) is -92.
+using Arithmetic = py::call_guard<py::gil_scoped_release, FlushDenormals>;
 
 void bind_array(py::module_& m);
 void bind_layout(py::module_& m);

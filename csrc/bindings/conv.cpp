@@ -27,11 +27,12 @@ void bind_conv(py::module_& m) {
                           parse_activation("conv2d", activation));
         },
         arg("x"), arg("w"), arg("b"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"),
-        arg("residual") = py::none(), arg("activation") = "none", NoGil());
+        arg("residual") = py::none(), arg("activation") = "none", Arithmetic());
     m.def("conv2d_backward_data", &conv2d_backward_data, arg("dy"), arg("w"), arg("x_shape"),
-          arg("stride"), arg("padding"), arg("dilation"), arg("groups"), NoGil());
+          arg("stride"), arg("padding"), arg("dilation"), arg("groups"), Arithmetic());
     m.def("conv2d_backward_weight", &conv2d_backward_weight, arg("dy"), arg("x"), arg("w_shape"),
-          arg("stride"), arg("padding"), arg("dilation"), arg("groups"), arg("with_bias"), NoGil());
+          arg("stride"), arg("padding"), arg("dilation"), arg("groups"), arg("with_bias"),
+          Arithmetic());
     m.def(
         "conv2d_algorithms",
         [](const Dims& x_shape, const Dims& w_shape, const Dims& stride, const Dims& padding,

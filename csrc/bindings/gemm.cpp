@@ -6,16 +6,16 @@ namespace engine {
 void bind_gemm(py::module_& m) {
     using py::arg;
     m.def("matmul", &matmul, arg("a"), arg("b"), arg("trans_a") = false, arg("trans_b") = false,
-          NoGil());
+          Arithmetic());
     m.def(
         "linear",
         [](const Array& x, const Array& w, const std::optional<Array>& b) {
             return linear(x, w, optional(b));
         },
-        arg("x"), arg("w"), arg("b") = py::none(), NoGil());
-    m.def("linear_backward_data", &linear_backward_data, arg("dy"), arg("w"), NoGil());
+        arg("x"), arg("w"), arg("b") = py::none(), Arithmetic());
+    m.def("linear_backward_data", &linear_backward_data, arg("dy"), arg("w"), Arithmetic());
     m.def("linear_backward_weight", &linear_backward_weight, arg("dy"), arg("x"), arg("with_bias"),
-          NoGil());
+          Arithmetic());
 }
 
 }  // namespace engine

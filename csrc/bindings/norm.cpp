@@ -28,46 +28,49 @@ void bind_norm(py::module_& m) {
                                        optional(running_var), training, momentum, eps));
         },
         arg("x"), arg("weight"), arg("bias"), arg("running_mean"), arg("running_var"),
-        arg("training"), arg("momentum"), arg("eps"), NoGil());
+        arg("training"), arg("momentum"), arg("eps"), Arithmetic());
     m.def(
         "batch_norm_backward",
         [](const Array& dy, const Array& x, const MaybeArray& weight, const Array& mean,
            const Array& invstd, bool training) {
             return tuple_of(batch_norm_backward(dy, x, optional(weight), mean, invstd, training));
         },
-        arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("training"), NoGil());
+        arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("training"),
+        Arithmetic());
     m.def(
         "layer_norm",
         [](const Array& x, int64_t n_dims, const MaybeArray& weight, const MaybeArray& bias,
            double eps) {
             return tuple_of(layer_norm(x, n_dims, optional(weight), optional(bias), eps));
         },
-        arg("x"), arg("n_dims"), arg("weight"), arg("bias"), arg("eps"), NoGil());
+        arg("x"), arg("n_dims"), arg("weight"), arg("bias"), arg("eps"), Arithmetic());
     m.def(
         "layer_norm_backward",
         [](const Array& dy, const Array& x, const MaybeArray& weight, const Array& mean,
            const Array& invstd, int64_t n_dims) {
             return tuple_of(layer_norm_backward(dy, x, optional(weight), mean, invstd, n_dims));
         },
-        arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("n_dims"), NoGil());
+        arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("n_dims"),
+        Arithmetic());
     m.def(
         "group_norm",
         [](const Array& x, int64_t groups, const MaybeArray& weight, const MaybeArray& bias,
            double eps) {
             return tuple_of(group_norm(x, groups, optional(weight), optional(bias), eps));
         },
-        arg("x"), arg("groups"), arg("weight"), arg("bias"), arg("eps"), NoGil());
+        arg("x"), arg("groups"), arg("weight"), arg("bias"), arg("eps"), Arithmetic());
     m.def(
         "group_norm_backward",
         [](const Array& dy, const Array& x, const MaybeArray& weight, const Array& mean,
            const Array& invstd, int64_t groups) {
             return tuple_of(group_norm_backward(dy, x, optional(weight), mean, invstd, groups));
         },
-        arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("groups"), NoGil());
+        arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("groups"),
+        Arithmetic());
     m.def("local_response_norm", &local_response_norm, arg("x"), arg("size"), arg("alpha"),
-          arg("beta"), arg("k"), NoGil());
+          arg("beta"), arg("k"), Arithmetic());
     m.def("local_response_norm_backward", &local_response_norm_backward, arg("dy"), arg("x"),
-          arg("y"), arg("size"), arg("alpha"), arg("beta"), arg("k"), NoGil());
+          arg("y"), arg("size"), arg("alpha"), arg("beta"), arg("k"), Arithmetic());
 }
 
 }  // namespace engine

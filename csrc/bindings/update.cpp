@@ -16,7 +16,7 @@ void bind_update(py::module_& m) {
         },
         arg("params"), arg("grads"), arg("bufs"), arg("lr"), arg("momentum") = 0.0,
         arg("dampening") = 0.0, arg("weight_decay") = 0.0, arg("nesterov") = false,
-        arg("first_step") = false, arg("l1") = 0.0, arg("maximize") = false, NoGil());
+        arg("first_step") = false, arg("l1") = 0.0, arg("maximize") = false, Arithmetic());
     m.def(
         "rmsprop_step",
         [](const Arrays& params, const Arrays& grads, const Arrays& square_avgs, const Arrays& bufs,
@@ -27,7 +27,7 @@ void bind_update(py::module_& m) {
         },
         arg("params"), arg("grads"), arg("square_avgs"), arg("bufs"), arg("grad_avgs"), arg("lr"),
         arg("alpha") = 0.99, arg("eps") = 1e-8, arg("weight_decay") = 0.0, arg("momentum") = 0.0,
-        arg("centered") = false, arg("l1") = 0.0, arg("maximize") = false, NoGil());
+        arg("centered") = false, arg("l1") = 0.0, arg("maximize") = false, Arithmetic());
     m.def(
         "adagrad_step",
         [](const Arrays& params, const Arrays& grads, const Arrays& sums, double lr, double eps,
@@ -35,7 +35,7 @@ void bind_update(py::module_& m) {
             adagrad_step(params, grads, sums, {lr, eps, weight_decay, l1, maximize});
         },
         arg("params"), arg("grads"), arg("sums"), arg("lr"), arg("eps") = 1e-10,
-        arg("weight_decay") = 0.0, arg("l1") = 0.0, arg("maximize") = false, NoGil());
+        arg("weight_decay") = 0.0, arg("l1") = 0.0, arg("maximize") = false, Arithmetic());
     m.def(
         "adam_step",
         [](const Arrays& params, const Arrays& grads, const Arrays& exp_avgs,
@@ -49,11 +49,11 @@ void bind_update(py::module_& m) {
         arg("params"), arg("grads"), arg("exp_avgs"), arg("exp_avg_sqs"), arg("max_exp_avg_sqs"),
         arg("lr"), arg("beta1") = 0.9, arg("beta2") = 0.999, arg("eps") = 1e-8,
         arg("weight_decay") = 0.0, arg("step") = 1, arg("amsgrad") = false,
-        arg("decoupled") = false, arg("l1") = 0.0, arg("maximize") = false, NoGil());
-    m.def("total_norm", &total_norm, arg("arrays"), arg("p") = 2.0, NoGil());
-    m.def("scale_", &scale_in_place, arg("arrays"), arg("factor"), NoGil());
-    m.def("clamp_", &clamp_in_place, arg("arrays"), arg("limit"), NoGil());
-    m.def("all_finite", &all_finite, arg("arrays"), NoGil());
+        arg("decoupled") = false, arg("l1") = 0.0, arg("maximize") = false, Arithmetic());
+    m.def("total_norm", &total_norm, arg("arrays"), arg("p") = 2.0, Arithmetic());
+    m.def("scale_", &scale_in_place, arg("arrays"), arg("factor"), Arithmetic());
+    m.def("clamp_", &clamp_in_place, arg("arrays"), arg("limit"), Arithmetic());
+    m.def("all_finite", &all_finite, arg("arrays"), Arithmetic());
 }
 
 }  // namespace engine

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 namespace engine {
 
@@ -18,9 +19,10 @@ void run_parallel(int64_t items, int threads, RangeFunction function, void* cont
 }  // namespace detail
 
 // Calls f(begin, end, thread) with contiguous ranges that cover [0, items); thread t of T owns
-// [items*t/T, items*(t+1)/T), so the same thread owns the same rows in every layer. f must not
-// throw. At most items / grain threads take part: choose grain so that one thread has 16k
-// operations.
+// [items*t/T, items*(t+1)/T) and goes through it in order, so the same thread owns the same rows in
+// every layer; only the end of a late thread's part is taken over by others. All threads compute in
+// the caller's floating-point mode. f must not throw. At most items / grain threads take part:
+// choose grain so that one thread has 16k operations.
 template <class F>
 void parallel_for(int64_t items, int64_t grain, F&& f) {
     if (items <= 0) return;
@@ -34,7 +36,7 @@ void parallel_for(int64_t items, int64_t grain, F&& f) {
     detail::run_parallel(
         items, static_cast<int>(threads),
         [](void* context, int64_t begin, int64_t end, int thread) {
-            (*static_cast<F*>(context))(begin, end, thread);
+            (*static_cast<std::remove_reference_t<F>*>(context))(begin, end, thread);
         },
         const_cast<void*>(static_cast<const void*>(&f)));
 }

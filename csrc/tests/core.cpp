@@ -1,9 +1,13 @@
 // Types, allocator, arrays, threads and dispatch.
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <memory>
 #include <set>
+#include <thread>
 
 #include "core/array.h"
+#include "core/cpu.h"
 #include "core/memory.h"
 #include "core/parallel.h"
 #include "core/status.h"
@@ -89,6 +93,154 @@ TEST(parallel_for_covers_each_item_once) {
     }
     CHECK_THROWS(engine::set_num_threads(0), Kind::value);
     engine::set_num_threads(before);
+}
+
+// Waits until all threads of a region have come; false after two seconds (a system that runs only
+// one of them).
+static bool meet(std::atomic<int>& present, int threads) {
+    ++present;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+    while (present < threads) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        std::this_thread::yield();
+    }
+    return true;
+}
+
+TEST(a_thread_begins_with_its_own_part_and_goes_through_it_in_order) {
+    const int before = engine::num_threads();
+    for (int threads : {2, 3}) {
+        engine::set_num_threads(threads);
+        constexpr int64_t kItems = 1000;
+        for (int round = 0; round < 20; ++round) {
+            std::atomic<int> present{0};
+            std::atomic<bool> met{true};
+            std::vector<std::vector<int64_t>> starts(static_cast<size_t>(threads));
+            engine::parallel_for(kItems, [&](int64_t begin, int64_t, int thread) {
+                auto& own = starts[static_cast<size_t>(thread)];
+                own.push_back(begin);
+                if (own.size() == 1 && !meet(present, threads)) met = false;
+            });
+            if (!met) continue;
+            for (int thread = 0; thread < threads; ++thread) {
+                engine_test::describe("thread ", thread, " of ", threads);
+                const int64_t first = kItems * thread / threads;
+                const int64_t end = kItems * (thread + 1) / threads;
+                const auto& own = starts[static_cast<size_t>(thread)];
+                CHECK_EQUAL(own[0], first);
+                for (size_t i = 1; i < own.size() && own[i] >= first && own[i] < end; ++i)
+                    CHECK(own[i] > own[i - 1]);
+            }
+        }
+    }
+    engine::set_num_threads(before);
+}
+
+TEST(a_late_thread_leaves_its_work_to_others) {
+    const int before = engine::num_threads();
+    engine::set_num_threads(2);
+    // Whoever computes item 500 stays there until everything outside its chunk is done.
+    std::atomic<int64_t> done{0};
+    std::atomic<bool> helped{true};
+    engine::parallel_for(1000, [&](int64_t begin, int64_t end, int) {
+        if (begin <= 500 && 500 < end) {
+            const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+            while (done < 1000 - (end - begin) && helped)
+                if (std::chrono::steady_clock::now() > deadline) helped = false;
+        }
+        done += end - begin;
+    });
+    CHECK(helped);
+    CHECK_EQUAL(done.load(), 1000);
+    engine::set_num_threads(before);
+}
+
+TEST(workers_sleep_and_wake_and_regions_follow_each_other) {
+    const int before = engine::num_threads();
+    for (int round = 0; round < 400; ++round) {
+        const int threads = 1 + round * 7 % 5;
+        engine::set_num_threads(threads);
+        if (round % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        std::atomic<int64_t> sum{0};
+        engine::parallel_for(round, [&](int64_t begin, int64_t end, int) {
+            for (int64_t i = begin; i < end; ++i) sum += i;
+        });
+        CHECK_EQUAL(sum.load(), int64_t{round} * (round - 1) / 2);
+    }
+    engine::set_num_threads(before);
+}
+
+TEST(workers_compute_in_the_callers_floating_point_mode) {
+    const int before = engine::num_threads();
+    const uint32_t mode = engine::float_mode();
+    engine::set_num_threads(2);
+    for (int round = 0; round < 3; ++round) {
+        std::vector<float> halves(64);
+        auto halve = [&](int64_t begin, int64_t end, int) {
+            volatile float smallest = 1.17549435e-38f;
+            for (int64_t i = begin; i < end; ++i) halves[static_cast<size_t>(i)] = smallest * 0.5f;
+            std::this_thread::sleep_for(std::chrono::microseconds(100));  // lets the other come
+        };
+        engine::parallel_for(64, halve);
+        for (float half : halves) CHECK_EQUAL(half, 5.87747175e-39f);
+        {
+            const engine::FlushDenormals flush;
+            engine::parallel_for(64, halve);
+        }
+        for (float half : halves) CHECK_EQUAL(half, 0.0f);
+        CHECK_EQUAL(engine::float_mode(), mode);
+    }
+    engine::set_num_threads(before);
+}
+
+TEST(large_blocks_share_memory_and_never_overlap) {
+    engine::empty_cache();
+    engine::reset_peak();
+    constexpr size_t kMiB = size_t{1} << 20;
+    {
+        // What one large block leaves serves several smaller ones and the other way round.
+        void* whole;
+        {
+            engine::Workspace block(12 * kMiB);
+            whole = block.data();
+        }
+        {
+            engine::Workspace a(3 * kMiB), b(5 * kMiB + 64), c(3 * kMiB);
+            CHECK_EQUAL(a.data(), whole);
+            CHECK(engine::memory_stats().in_use + engine::memory_stats().cached <= 12 * 1048576);
+        }
+        CHECK_EQUAL(engine::Workspace(12 * kMiB).data(), whole);
+        CHECK_EQUAL(engine::Workspace(40 * kMiB).data(), whole);  // grown at the end
+    }
+    std::vector<std::unique_ptr<engine::Workspace>> held;
+    uint64_t state = 1;
+    for (int step = 0; step < 600; ++step) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        const size_t at = state >> 33 & 15;
+        if (held.size() > at && (state >> 60 & 1)) {
+            held.erase(held.begin() + static_cast<std::ptrdiff_t>(at));
+            continue;
+        }
+        held.emplace_back(new engine::Workspace((200 << 10) + (state >> 40) % kMiB));
+        auto* bytes = static_cast<unsigned char*>(held.back()->data());
+        CHECK_EQUAL(reinterpret_cast<uintptr_t>(bytes) % engine::kAlignment, 0u);
+        bytes[0] = bytes[held.back()->bytes() - 1] = static_cast<unsigned char>(step);
+        if (held.size() > 24) held.erase(held.begin());
+        std::set<std::pair<char*, char*>> ranges;
+        for (const auto& block : held) {
+            char* begin = static_cast<char*>(block->data());
+            ranges.insert({begin, begin + block->bytes()});
+        }
+        for (auto range = ranges.begin(); std::next(range) != ranges.end(); ++range)
+            CHECK(range->second <= std::next(range)->first);
+    }
+    held.clear();
+    CHECK_EQUAL(engine::memory_stats().in_use, 0);
+    CHECK(engine::memory_stats().cached > 0);
+    engine::empty_cache();
+    CHECK_EQUAL(engine::memory_stats().cached, 0);
+    engine::Workspace again(2 * kMiB);  // memory given back is there again
+    std::memset(again.data(), 1, again.bytes());
 }
 
 TEST(every_slot_of_the_table_is_filled) {
