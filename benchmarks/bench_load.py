@@ -222,11 +222,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, f"{args.model}.pth")
         make_file(args.model, path)
-        report.results.append(measure(args, path))
-    print(line(report.results[0]))
-    report.complete = True
-    if args.output:
-        report.save(args.output)
+        row = measure(args, path)
+    report.add(row, args.output)
+    print(line(row))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/bench_ops.py resnet50 --batch 1 16 --output benchmarks/results/ops_resnet50.json
     python benchmarks/bench_ops.py vgg16 --kind conv --pass forward --peers torch torch_nchw torch_packed
+    python benchmarks/bench_ops.py conv15 --peers engine_direct torch torch_packed --isa avx2 --only h56 --quick
 
 Each distinct shape of a network is measured once; `count` says how often the network runs it. The engine and its peers
 run in one process, interleaved, on the same numbers, and their results are compared before the clock starts.
@@ -30,6 +31,8 @@ def measure(
     layer: shapes.Layer, batch: int, which: str, runners: dict[str, Any], args: argparse.Namespace
 ) -> dict | None:
     """One row of the results, or None where no peer or not the engine knows the pass."""
+    from engine import backend
+
     problem = peers.Problem(layer, batch)
     calls = {name: runner.prepare(problem, which) for name, runner in runners.items()}
     calls = {name: call for name, call in calls.items() if call is not None}
@@ -37,7 +40,7 @@ def measure(
         return None
     results = {name: runners[name].to_numpy(call()) for name, call in calls.items()}
     for name in calls:
-        if name != "engine":
+        if not name.startswith("engine"):
             check_agreement(name, results["engine"], results[name], layer)
     del results
     limits = harness.measure_limits(args.threads)
@@ -49,6 +52,9 @@ def measure(
         "pass": which,
         "flops": layer.flops(batch),
         "bytes": layer.bytes(batch),
+        "isa": backend.isa(),
+        "algorithm": runners["engine"].algorithm(problem, which),
+        "malloc": args.malloc,
         **limits.as_json(),
         "timings": {},
     }
@@ -77,7 +83,7 @@ def line(row: dict[str, Any]) -> str:
         f"{name} {figures['engine_is_faster']:.2f}x" for name, figures in row["timings"].items() if name != "engine"
     )
     what = f"{row['shape']:40} b{row['batch']:<4}{row['pass']:16}"
-    return f"{what}{ours['median_ms']:9.4f} ms {rate}  {against}  {row['state']}"
+    return f"{what}{row['algorithm']:10}{ours['median_ms']:9.4f} ms {rate}  {against}  {row['state']}"
 
 
 def arguments() -> argparse.Namespace:
@@ -86,19 +92,24 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--pass", dest="passes", nargs="+", choices=peers.PASSES, default=list(peers.PASSES))
     parser.add_argument("--kind", nargs="+", choices=sorted(shapes.KEYS), default=sorted(shapes.KEYS))
-    parser.add_argument("--layer", help="only layers whose name or shape contains this text")
+    parser.add_argument("--only", help="only layers whose name or shape contains this text")
     parser.add_argument("--peers", nargs="*", choices=[n for n in peers.RUNNERS if n != "engine"], default=["torch"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sample-ms", type=float, default=10.0)
     parser.add_argument("--malloc", choices=sorted(harness.MALLOC), default="default")
-    parser.add_argument("--output", help="JSON file, rewritten after every shape")
-    return parser.parse_args()
+    parser.add_argument("--isa", default="", help="one below the processor's own, for the engine and for PyTorch")
+    parser.add_argument("--quick", action="store_true", help="few samples, for a first look")
+    parser.add_argument("--output", help="JSON file; its rows of the same name are replaced, the others kept")
+    args = parser.parse_args()
+    if args.quick:
+        args.rounds = 5
+    return args
 
 
 def main() -> None:
     args = arguments()
-    harness.ensure_environment(args.threads, args.malloc)
+    harness.ensure_environment(args.threads, args.malloc, args.isa)
     # torch first: its OpenMP run-time is then the one both use, as in a program that imports both.
     names = [name for name in [*args.peers, "engine"] if peers.RUNNERS[name].available()]
     for missing in {*args.peers, "engine"} - set(names):
@@ -107,29 +118,24 @@ def main() -> None:
         raise SystemExit("install the engine first: pip install .")
     runners = {name: peers.RUNNERS[name](args.threads) for name in names}
     runners = {"engine": runners.pop("engine"), **runners}
-    settings = vars(args) | {"malloc_setting": harness.malloc_setting()}
-    report = harness.Report("ops", {key: value for key, value in settings.items() if key != "output"})
+    settings = {"threads": args.threads, "rounds": args.rounds, "sample_ms": args.sample_ms, "malloc": harness.MALLOC}
+    report = harness.Report("ops", settings)
     for network in args.networks:
         for layer, count in shapes.distinct(shapes.load(network)):
-            if layer.kind not in args.kind or (args.layer and args.layer not in f"{layer.name} {layer.shape_key}"):
+            if layer.kind not in args.kind or (args.only and args.only not in f"{layer.name} {layer.shape_key}"):
                 continue
             for batch in args.batch:
                 for which in args.passes:
                     row = measure(layer, batch, which, runners, args)
                     if row is None:
                         continue
-                    report.results.append({"network": network, "count": count, **row})
+                    report.add({"network": network, "count": count, **row}, args.output)
                     print(line(row), flush=True)
-                    if args.output:
-                        report.save(args.output)
     for peer in args.peers:
         ratios = [row["timings"][peer]["engine_is_faster"] for row in report.results if peer in row["timings"]]
         if ratios:
             mean = harness.geometric_mean(ratios)
             print(f"geometric mean over {len(ratios)} rows: engine is {mean:.2f}x as fast as {peer}")
-    report.complete = True
-    if args.output:
-        report.save(args.output)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python benchmarks/compare.py results/before.json results/after.json     two runs of the engine
 
 Two runs are two moments of a machine: their table shows, beside the ratio of times, the ratio of the shares of the FMA
-peak (each of its own run), and marks rows whose threads stood in different states.
+peak (each of its own run); rows whose threads stood in different states, or were disturbed, are not compared.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 import harness
 
 Row = dict[str, Any]
+BENCHMARKS = ("ops", "train", "infer", "chain", "load", "latency")
 
 
 def load(path: str) -> dict[str, Any]:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
-    if content.get("benchmark") not in ("ops", "train", "load"):
-        raise SystemExit(f"{path} is not a result of bench_ops, bench_train or bench_load")
+    if content.get("benchmark") not in BENCHMARKS:
+        raise SystemExit(f"{path} is not a result of {', '.join(f'bench_{name}' for name in BENCHMARKS)}")
     return dict(content)
 
 
@@ -32,21 +33,15 @@ def table(head: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def key_of(row: Row) -> tuple[Any, ...]:
-    if "case" in row:
-        return row["case"], row["malloc"]
-    return row["network"], row["shape"], row["batch"], row["pass"]
-
-
 def state_of(row: Row) -> str:
     return "/".join(sorted({limits["state"] for limits in row["limits"]})) if "limits" in row else row["state"]
 
 
-def rate(figures: Row) -> str:
-    if "images_per_s" in figures:
-        return f"{figures['images_per_s']:,.0f} images/s"
+def rate(figures: Row, row: Row) -> str:
     if "gflops" in figures:
         return f"{figures['gflops']:.0f} GFLOP/s, {figures['peak_share']:.0%}"
+    if "memory_mib" in figures:
+        return f"{row['batch'] / figures['median_ms'] * 1e3:,.0f} images/s, {figures['memory_mib']:,.0f} MiB"
     if "peak_mib" in figures:
         return f"{figures['peak_mib']:,.0f} MiB at most"
     return f"{figures['gbytes_per_s']:.1f} GB/s"
@@ -54,6 +49,10 @@ def rate(figures: Row) -> str:
 
 def milliseconds(figures: Row) -> str:
     return f"{figures['median_ms']:.4g} ± {figures['spread']:.0%}"
+
+
+def with_memory(figures: Row) -> str:
+    return milliseconds(figures) + (f", {figures['memory_mib']:,.0f} MiB" if "memory_mib" in figures else "")
 
 
 def against_peers(content: dict[str, Any]) -> str:
@@ -70,10 +69,10 @@ def against_peers(content: dict[str, Any]) -> str:
     body = []
     for row in rows:
         timings = row["timings"]
-        times = [milliseconds(timings[peer]) if peer in timings else "" for peer in peers]
+        times = [with_memory(timings[peer]) if peer in timings else "" for peer in peers]
         ratios = [f"{timings[peer]['engine_is_faster']:.2f}" if peer in timings else "" for peer in peers]
         ours = timings["engine"]
-        body.append([label(row), milliseconds(ours), rate(ours), *times, *ratios, state_of(row)])
+        body.append([label(row), milliseconds(ours), rate(ours, row), *times, *ratios, state_of(row)])
     text = table(head, body)
     for peer in peers:
         ratios_ = [row["timings"][peer]["engine_is_faster"] for row in rows if peer in row["timings"]]
@@ -83,37 +82,58 @@ def against_peers(content: dict[str, Any]) -> str:
 
 def label(row: Row) -> str:
     if "case" in row:
-        return f"{row['case']}, {row['malloc']} malloc"
-    return f"{row['network']}: {row['shape']}, batch {row['batch']}, {row['pass']}"
+        return f"{row['case']}, {row['malloc']} malloc" if "malloc" in row else str(row["case"])
+    algorithm = f", {row['algorithm']}" if row.get("algorithm") else ""
+    isa = f", {row['isa']}" if "isa" in row else ""
+    return f"{row['network']}: {row['shape']}, batch {row['batch']}, {row['pass']}{algorithm}{isa}"
 
 
 def against_earlier(earlier: dict[str, Any], later: dict[str, Any]) -> str:
-    before = {key_of(row): row for row in earlier["results"]}
-    body, ratios = [], []
+    before = {harness.key_of(row): row for row in earlier["results"]}
+    body, ratios, refused = [], [], []
     for row in later["results"]:
-        old = before.get(key_of(row))
+        old = before.get(harness.key_of(row))
         if old is None:
+            continue
+        if {state_of(old), state_of(row)} not in ({"near"}, {"far"}, {"one thread"}):
+            refused.append(f"{label(row)}: {state_of(old)} before, {state_of(row)} after")
             continue
         a, b = old["timings"]["engine"], row["timings"]["engine"]
         faster = a["median_ms"] / b["median_ms"]
         ratios.append(faster)
         share = f"{b['peak_share'] / a['peak_share']:.2f}" if "peak_share" in a and "peak_share" in b else ""
-        states = state_of(old) if state_of(old) == state_of(row) else f"{state_of(old)} → {state_of(row)} (!)"
-        body.append([label(row), milliseconds(a), milliseconds(b), f"{faster:.2f}", share, states])
+        body.append([label(row), milliseconds(a), milliseconds(b), f"{faster:.2f}", share, state_of(row)])
+    text = "".join(f"Not compared, the threads stood differently: {line}\n" for line in refused)
     if not body:
-        raise SystemExit("the two files have no row in common")
-    text = table(["what", "before, ms", "after, ms", "x faster", "x share of peak", "threads"], body)
+        raise SystemExit(f"{text}the two files have no row that can be compared")
+    text += table(["what", "before, ms", "after, ms", "x faster", "x share of peak", "threads"], body)
     return text + f"\n\nGeometric mean over {len(ratios)} rows: {harness.geometric_mean(ratios):.2f} x faster."
+
+
+def pauses_and_neighbours(content: dict[str, Any]) -> str:
+    """The tables of bench_latency, whose figures are of another kind."""
+    pauses, neighbours = [], []
+    for row in content["results"]:
+        for name, figures in row["timings"].items():
+            if "extra_ms" in figures:
+                cells = [figures[key] for key in ("warm_ms", "median_ms", "extra_ms", "extra_ms_of_90_percent")]
+                pauses.append([f"{row['case']}, {name}", *(f"{cell:.3f}" for cell in cells), state_of(row)])
+            else:
+                cells = [figures[key] for key in ("without_engine_ms", "alone_ms", "median_ms", "slower")]
+                neighbours.append([f"{name} product", *(f"{cell:.3f}" for cell in cells), state_of(row)])
+    head = ["what", "warm, ms", "after the pause, ms", "more, ms", "more in nine of ten, ms", "threads"]
+    other = ["what", "before the engine came, ms", "alone, ms", "right behind the engine, ms", "x slower", "threads"]
+    return table(head, pauses) + "\n\n" + table(other, neighbours)
 
 
 def describe(content: dict[str, Any]) -> str:
     machine, software = content["machine"], content["software"]
     versions = ", ".join(f"{name} {software[name]}" for name in ("engine", "torch", "numpy") if name in software)
-    state = "" if content["complete"] else " **Interrupted run.**"
+    commits = ", ".join(dict.fromkeys(row.get("commit", software.get("commit", "")) for row in content["results"]))
     threads, isa = content["settings"]["threads"], software.get("engine_isa", "?")
     return (
         f"{machine['cpu']}, {threads} threads, ISA {isa}; {versions}; "
-        f"commit {software.get('commit') or '?'}, {content['date']}.{state} Median ± distance of the quartiles."
+        f"commit {commits or '?'}, {content['date']}. Median ± distance of the quartiles."
     )
 
 
@@ -126,7 +146,12 @@ def main() -> None:
     contents = [load(path) for path in args.files]
     for content in contents:
         print(describe(content) + "\n")
-    print(against_peers(contents[0]) if len(contents) == 1 else against_earlier(*contents))
+    if len(contents) == 2:
+        print(against_earlier(*contents))
+    elif contents[0]["benchmark"] == "latency":
+        print(pauses_and_neighbours(contents[0]))
+    else:
+        print(against_peers(contents[0]))
 
 
 if __name__ == "__main__":

@@ -131,8 +131,11 @@ def interleave(calls: dict[str, Callable[[], object]], rounds: int = 15, sample_
 
 
 def ratio(slower: Timing, faster: Timing) -> float:
-    """How many times faster the second is: the median of the ratios of neighbouring samples."""
-    return statistics.median(a / b for a, b in zip(slower.samples, faster.samples, strict=True))
+    """How many times faster the second is: the median of the ratios of neighbouring samples.
+
+    One may have stopped early: what counts is the rounds that both have.
+    """
+    return statistics.median(a / b for a, b in zip(slower.samples, faster.samples, strict=False))
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -264,25 +267,38 @@ def read(path: str | Path) -> str:
 # ---------------------------------------------------------------------------------------------------------- environment
 
 
-def environment(threads: int, malloc: str = "default") -> dict[str, str]:
-    """The variables of a measured process; nothing that binds threads, which is each framework's own affair."""
+def environment(threads: int, malloc: str = "default", isa: str = "") -> dict[str, str]:
+    """The variables of a measured process; nothing that binds threads, which is each framework's own affair.
+
+    An ISA below the processor's own holds for the engine and for PyTorch with its oneDNN alike.
+    """
     variables = {name: value for name, value in os.environ.items() if name not in MALLOC_NAMES or name == "LD_PRELOAD"}
     for name in ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_WAIT_POLICY", "KMP_AFFINITY"):
         variables.pop(name, None)
     variables.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), OPENBLAS_NUM_THREADS="1")
     variables.update(MALLOC[malloc])
+    if isa:
+        variables.update(ENGINE_ISA=isa, ONEDNN_MAX_CPU_ISA=isa.upper(), ATEN_CPU_CAPABILITY=isa)
     return variables
 
 
-def ensure_environment(threads: int, malloc: str = "default") -> None:
+def ensure_environment(threads: int, malloc: str = "default", isa: str = "") -> None:
     """Starts this script again when its environment is not the one to measure in: libraries read it when they load."""
-    wanted = environment(threads, malloc)
+    wanted = environment(threads, malloc, isa)
     if dict(os.environ) != wanted:
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.argv], wanted)
 
 
 # -------------------------------------------------------------------------------------------------------------- results
+
+
+# What tells two rows of one benchmark apart.
+KEYS = ("case", "network", "name", "shape", "batch", "pass", "malloc", "isa")
+
+
+def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in KEYS)
 
 
 @dataclass
@@ -296,11 +312,31 @@ class Report:
     date: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     )
-    complete: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
 
-    def save(self, path: str | Path) -> None:
-        write_json(path, asdict(self))
+    def add(self, row: dict[str, Any], path: str | Path | None = None) -> None:
+        """Adds a row and, given a file, puts it there in the place of the row of the same name.
+
+        So that a long benchmark can be run in pieces, each row says when and of which commit it is.
+        """
+        row = row | {"date": self.date, "commit": self.software["commit"]}
+        self.results.append(row)
+        if path is None:
+            return
+        content = asdict(self)
+        if Path(path).exists():
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            for what, kept, new in (
+                ("benchmark", stored["benchmark"], self.benchmark),
+                ("processor", stored["machine"]["cpu"], self.machine["cpu"]),
+            ):
+                if kept != new:
+                    raise SystemExit(f"{path} holds results of the {what} {kept!r}, not {new!r}: choose another file")
+            others = {key_of(old): old for old in stored["results"]}
+            content["results"] = list((others | {key_of(row): row}).values())
+        else:
+            content["results"] = [row]
+        write_json(path, content)
 
 
 def write_json(path: str | Path, content: Any) -> None:

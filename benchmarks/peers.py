@@ -7,6 +7,7 @@ starts. Passes: `forward`, `backward_data` (of batch norm: all its gradients) an
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from shapes import Layer
 
 PASSES = ("forward", "backward_data", "backward_weight")
 Call = Callable[[], Any]
+Convolution = Callable[[Any], Any]  # of an input, with the weight of one layer
 
 
 class Problem:
@@ -60,8 +62,24 @@ class Engine:
         """A copy in the engine's own layout."""
         return None if values is None else self.backend.copy(self.backend.contiguous(self.backend.from_numpy(values)))
 
+    def algorithm(self, problem: Problem, which: str) -> str:
+        """What a convolution is computed with, or nothing for another layer."""
+        layer = problem.layer
+        if layer.kind != "conv":
+            return ""
+        (top, left) = layer.padding
+        geometry = (layer.stride, (top, top, left, left), layer.dilation, layer.groups)
+        choices = self.backend.conv2d_algorithms(problem.x_shape, problem.w_shape, *geometry, direction=which)
+        return next(name for name, declined in choices if not declined)
+
     def to_numpy(self, result: Any) -> np.ndarray:
         return np.asarray(self.backend.to_numpy(result[0] if isinstance(result, tuple | list) else result))
+
+    def convolution(self, problem: Problem) -> Convolution:
+        layer, w, convolve = problem.layer, self.array(problem.w), self.backend.conv2d
+        (top, left) = layer.padding
+        geometry = (layer.stride, (top, top, left, left), layer.dilation, layer.groups)
+        return lambda x: convolve(x, w, None, *geometry)
 
     def prepare(self, problem: Problem, which: str) -> Call | None:
         b, layer = self.backend, problem.layer
@@ -71,7 +89,7 @@ class Engine:
         if layer.kind == "conv":
             geometry = (layer.stride, four, layer.dilation, layer.groups)
             if which == "forward":
-                return lambda: b.conv2d(x, w, None, *geometry)
+                return functools.partial(self.convolution(problem), x)
             if which == "backward_data":
                 return lambda: b.conv2d_backward_data(dy, w, problem.x_shape, *geometry)
             return lambda: b.conv2d_backward_weight(dy, x, problem.w_shape, *geometry, False)
@@ -99,6 +117,25 @@ class Engine:
             return lambda: b.batch_norm(x, scale, shift, None, None, True, 0.1, 1e-5)
         _, mean, invstd = b.batch_norm(x, scale, shift, None, None, True, 0.1, 1e-5)
         return lambda: b.batch_norm_backward(dy, x, scale, mean, invstd, True)
+
+
+class EngineDirect(Engine):
+    """The convolutions without Winograd's form: direct where the engine has that for the pass."""
+
+    name = "engine_direct"
+
+    def prepare(self, problem: Problem, which: str) -> Call | None:
+        call = super().prepare(problem, which)
+        if call is None or problem.layer.kind != "conv":
+            return None
+        return functools.partial(self.direct, call)
+
+    def direct(self, call: Call) -> Any:
+        self.backend.set_algorithm("conv2d", "direct")
+        try:
+            return call()
+        finally:
+            self.backend.set_algorithm("conv2d", "")
 
 
 class Torch:
@@ -131,6 +168,11 @@ class Torch:
             result = next(part for part in result if part is not None)
         return np.asarray(result.numpy())
 
+    def convolution(self, problem: Problem) -> Convolution:
+        layer, w, convolve = problem.layer, self.array(problem.w), self.torch.nn.functional.conv2d
+        geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        return lambda x: convolve(x, w, None, *geometry)
+
     def prepare(self, problem: Problem, which: str) -> Call | None:
         torch, layer = self.torch, problem.layer
         aten, f = torch.ops.aten, torch.nn.functional
@@ -138,7 +180,7 @@ class Torch:
         if layer.kind == "conv":
             geometry = (layer.stride, layer.padding, layer.dilation)
             if which == "forward":
-                return lambda: f.conv2d(x, w, None, *geometry, layer.groups)
+                return functools.partial(self.convolution(problem), x)
             mask = [which == "backward_data", which == "backward_weight", False]
             return lambda: aten.convolution_backward(dy, x, w, None, *geometry, False, [0, 0], layer.groups, mask)
         if layer.kind == "linear":
@@ -188,18 +230,20 @@ class TorchPacked(Torch):
 
         return bool(torch.backends.mkldnn.is_available()) and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
 
-    def prepare(self, problem: Problem, which: str) -> Call | None:
-        layer = problem.layer
-        if layer.kind != "conv" or which != "forward":
-            return None
-        torch = self.torch
-        x, w = self.array(problem.x), self.array(problem.w)
+    def convolution(self, problem: Problem) -> Convolution:
+        torch, layer = self.torch, problem.layer
         geometry = (list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups)
-        packed = torch._C._nn.mkldnn_reorder_conv2d_weight(w.to_mkldnn(), *geometry, list(problem.x_shape))
+        w = self.array(problem.w).to_mkldnn()
+        packed = torch._C._nn.mkldnn_reorder_conv2d_weight(w, *geometry, list(problem.x_shape))
         convolve = torch.ops.mkldnn._convolution_pointwise
-        return lambda: convolve(x, packed, None, *geometry, "none", [], "")
+        return lambda x: convolve(x, packed, None, *geometry, "none", [], "")
+
+    def prepare(self, problem: Problem, which: str) -> Call | None:
+        if problem.layer.kind != "conv" or which != "forward":
+            return None
+        return super().prepare(problem, which)
 
 
 RUNNERS: dict[str, type[Engine] | type[Torch]] = {
-    runner.name: runner for runner in (Engine, Torch, TorchNCHW, TorchPacked)
+    runner.name: runner for runner in (Engine, EngineDirect, Torch, TorchNCHW, TorchPacked)
 }
