@@ -14,6 +14,8 @@ namespace engine {
 
 namespace {
 
+bool unpadded(const Conv& c) { return !c.pad_top && !c.pad_bottom && !c.pad_left && !c.pad_right; }
+
 int64_t floor_mod(int64_t a, int64_t b) { return (a % b + b) % b; }
 
 // ---- gradient with respect to the input
@@ -137,6 +139,43 @@ std::vector<Reach> reaching(int64_t phase, int64_t pad, int64_t kernel, int64_t 
     return list;
 }
 
+// Of a strided 1 x 1 kernel: one pixel in stride_h * stride_w receives anything.
+void data_sparse(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
+    const int64_t gp = pixel_stride(dy), xp = pixel_stride(dx);
+    const Panels panels(c.oc, c.ic, Panels::Tiles::wide);
+    const auto packed = pack_weight(w, panels, c.ic, 1, 5);
+    const size_t pixel_bytes = static_cast<size_t>(c.ic) * sizeof(float);
+    parallel_for(c.n * c.ih, [&](int64_t begin, int64_t end, int) {
+        const int64_t tap = 0;
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t n = row / c.ih, ih = row % c.ih, oh = ih / c.stride_h;
+            const bool reached = ih % c.stride_h == 0 && oh < c.oh;
+            float* to = dx.f32() + row * c.iw * xp;
+            for (int64_t iw = 0; iw < c.iw; ++iw)
+                if (!reached || iw % c.stride_w || iw / c.stride_w >= c.ow)
+                    std::memset(to + iw * xp, 0, pixel_bytes);
+            if (!reached) continue;
+            GemmArgs g{};
+            g.a = dy.f32() + (n * c.oh + oh) * c.ow * gp;
+            g.a_row = gp;
+            g.a_depth = 1;
+            g.taps = &tap;
+            g.tap_count = 1;
+            g.depth = c.oc;
+            g.c_row = c.stride_w * xp;
+            g.rows = c.ow;
+            for (int64_t p = 0; p < panels.count(); ++p) {
+                g.b = packed->f32() + panels.offset(p);
+                g.b_row = panels.width(p);
+                g.c = to + p * panels.full_width();
+                g.columns = panels.columns_of(p);
+                g.vectors = panels.vectors_of(p);
+                kernels().gemm(g);
+            }
+        }
+    });
+}
+
 }  // namespace
 
 // A stride of s splits the input into s x s interleaved grids; on each, the gradient is a plain
@@ -155,6 +194,11 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
         product.a = dy.f32(), product.a_row = gp, product.a_depth = 1;
         product.c = dx.f32(), product.c_row = xp;
         run_product(product, panels, packed->f32());
+        return;
+    }
+
+    if (c.kh == 1 && c.kw == 1 && c.groups == 1 && unpadded(c)) {
+        data_sparse(c, dy, w, dx);
         return;
     }
 
@@ -326,8 +370,7 @@ void weight_reference(const Conv& c, const Array& dy, const Array& x, const Arra
 void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
     const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
                   xp = pixel_stride(x);
-    const bool unpadded = !c.pad_top && !c.pad_bottom && !c.pad_left && !c.pad_right;
-    if (c.kh == 1 && c.kw == 1 && c.groups == 1 && unpadded) {
+    if (c.kh == 1 && c.kw == 1 && c.groups == 1 && unpadded(c)) {
         const int64_t pixels = c.n * c.oh * c.ow;
         transposed_product(
             Rows::dense(dy.f32(), c.oc, pixels, gp),

@@ -89,8 +89,10 @@ void run_product(const Product& product, const Panels& panels, const float* pack
     if (m == 0 || product.columns == 0) return;
     const int64_t count = panels.count();
     // Blocks of rows: small enough for eight items, whole multiples of a tile, at most 196 rows so
-    // that they stay in cache while the panels pass by.
-    const int64_t block = std::min<int64_t>(196, std::max<int64_t>(14, (m / 8 + 13) / 14 * 14));
+    // that they stay in cache while the panels pass by. Few rows are not cut where the panels give
+    // items enough: every block reads all weights.
+    const int64_t block =
+        std::min<int64_t>(196, std::max<int64_t>(14, (m * count / 8 + 13) / 14 * 14));
     const int64_t blocks = (m + block - 1) / block;
     const int64_t flops = 2 * std::min(m, block) * product.depth * panels.full_width();
     parallel_for(
