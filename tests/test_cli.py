@@ -188,7 +188,7 @@ def test_own_images(tmp_path, capsys) -> None:
 
 def test_nan_loss_is_one_line_and_keeps_what_was_saved(tmp_path, capsys) -> None:
     output = tmp_path / "run"
-    assert run("train", "--opt", "sgd", "--lr", "1e20", "--epochs", 3, "--output", output) == 1
+    assert run("train", "--opt", "sgd", "--lr", "1e20", "--epochs", 3, "--output", output) == 3
     error = capsys.readouterr().err
     assert error.startswith("engine train: error: [Trainer] the loss is ")
     assert error.count("\n") == 1
@@ -199,13 +199,21 @@ def test_nan_loss_is_one_line_and_keeps_what_was_saved(tmp_path, capsys) -> None
     ("arguments", "words"),
     [
         ([], "COMMAND"),
-        (["fly"], "invalid choice"),
+        (["fly"], "unknown command 'fly'"),
+        (["trian"], "did you mean train?"),
         (["train", "--epochs", "0"], "at least 1"),
         (["train", "--epochs", "many"], "'many'"),
         (["train", "--lr", "0"], "above 0"),
         (["train", "--label-smoothing", "1"], "below 1"),
         (["train", "--opt", "magic"], "invalid choice"),
         (["train", "--no-such-flag"], "unrecognized"),
+        (["train", "--epoch", "3"], "did you mean --epochs"),
+        (["train", "--learning_rate_min=0"], "unrecognized"),
+        (["train", "--label_smoothing", "0"], "did you mean --label-smoothing"),
+        (["finetune"], "--data-path"),
+        (["tune", "--search", "lr"], "expected NAME=LOW..HIGH"),
+        (["tune", "--search", "lr=2..1"], "expected NAME=LOW..HIGH"),
+        (["train", "--hflip", "2"], "from 0 to 1"),
         (["predict", "x"], "IMAGE"),
     ],
 )

@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
     "mobilenet_v3_small": ({}, 32),
     "regnet_y_400mf": ({}, 32),
     "resnet18": ({}, 32),
+    "resnet20": ({}, 16),
     "shufflenet_v2_x0_5": ({}, 32),
     "squeezenet1_1": ({}, 32),
     "vgg11_bn": ({}, 32),
@@ -72,7 +73,9 @@ def trainable(model: Any) -> list[str]:
 
 def test_the_list_is_that_of_torchvision_and_two_more() -> None:
     assert len(GOLDEN) == 68
-    assert models.list_models() == sorted([*GOLDEN, "lenet5", "xception"])
+    assert models.list_models() == sorted(
+        [*GOLDEN, "lenet5", "resnet20", "resnet32", "resnet44", "resnet56", "xception"]
+    )
 
 
 def test_list_filters_by_patterns() -> None:

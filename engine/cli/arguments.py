@@ -46,6 +46,17 @@ def number(low: float, high: float = float("inf"), open_low: bool = False) -> Ca
     return convert
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
 def add_threads(parser: argparse._ActionsContainer) -> None:
     """Adds the option that all computing commands share."""
     parser.add_argument("--threads", type=integer(1), metavar="N", help="threads that compute (default: all cores)")

@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data-path", metavar="PATH", help="where the data are now (default: where they were)")
     parser.add_argument("-b", "--batch-size", type=integer(1), default=256, metavar="N", help="images per step")
+    parser.add_argument("-j", "--workers", type=integer(0), default=0, metavar="N", help="threads that prepare batches")
+    parser.add_argument("--output", metavar="FILE", help="also write the numbers to this file, as JSON")
     add_threads(parser)
 
 
@@ -24,21 +26,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the report."""
     import engine
     from engine.cli import tasks
-    from engine.data import DataLoader, Preprocessing
-    from engine.io import load_checkpoint
+    from engine.data import DataLoader
     from engine.train import Trainer
 
     set_threads(arguments.threads)
-    checkpoint = load_checkpoint(arguments.checkpoint)
-    splits = tasks.reopen_data(checkpoint.data, arguments.data_path)
-    preprocessing = Preprocessing.from_dict(checkpoint.preprocessing)
+    checkpoint, model, preprocessing = tasks.open_checkpoint(arguments.checkpoint)
+    splits = tasks.reopen_data(checkpoint.data, arguments.data_path, exactly=arguments.split != "all")
+    if splits.classes != checkpoint.class_names[: len(splits.classes)]:
+        raise ValueError(f"the data have the classes {', '.join(splits.classes)}, the model knows other ones")
     tasks.prepare(splits, preprocessing)
-    model = tasks.make_model(checkpoint.model_name, checkpoint.model_args)
-    checkpoint.restore(model=model)
-    loader = DataLoader(splits.part(arguments.split), arguments.batch_size, transform=preprocessing.normalize())
+    transform = tasks.evaluation_transform(preprocessing)
+    part = splits.part(arguments.split)
+    loader = DataLoader(part, arguments.batch_size, transform=transform, num_workers=arguments.workers)
     smoothing = checkpoint.arguments.get("label_smoothing", 0.0)
     trainer = Trainer(model, engine.nn.CrossEntropyLoss(label_smoothing=smoothing))
-    text, _ = tasks.report(trainer.evaluate(loader), checkpoint.class_names)
-    print(f"{checkpoint.model_name}, epoch {checkpoint.epoch}, {arguments.split} part of {checkpoint.data['path']}\n")
+    text, numbers = tasks.summarize(tasks.test(trainer, loader), checkpoint.class_names)
+    where = splits.description["path"]
+    print(f"{checkpoint.model_name}, epoch {checkpoint.epoch}, {arguments.split} part of {where}\n")
     print(f"{arguments.split} {text}")
+    if arguments.output:
+        tasks.write_json("", arguments.output, numbers)
     return 0

@@ -1,71 +1,114 @@
-"""What the commands share: data as a checkpoint describes them, models by name, the report."""
+"""What the commands share: data as a checkpoint describes them, models by name, tests and reports."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from engine.data import ArrayDataset, Preprocessing, Subset, load_dataset, stratified_split
+from engine.data import ArrayDataset, CenterCrop, Compose, DataLoader, Preprocessing, Subset
 
 SPLITS = ("train", "val", "test")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# In the middle of training one kind of network has further outputs, which neither a plain loss nor a test knows.
+_WITHOUT_AUXILIARY = {"googlenet": {"aux_logits": False}, "inception_v3": {"aux_logits": False}}
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Splits:
-    """A data set brought to the model's size, and the sample numbers of its parts."""
+    """A data set in its parts.
 
-    data: ArrayDataset
-    parts: dict[str, np.ndarray]
+    Attributes:
+        parts: train, val and test as data sets of (image, class number) with `labels`.
+        classes: their names.
+        description: what a checkpoint needs to find the same parts again.
+        stored: whether the images are in memory and of one size; otherwise they are files of any size.
+    """
+
+    parts: dict[str, Any]
+    classes: list[str]
     description: dict[str, Any]
+    stored: bool
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of images in memory."""
+        return int(self.parts["train"].dataset.arrays[0].shape[3]) if self.stored else None
 
     def part(self, name: str) -> Any:
         """Returns "train", "val", "test" or "all" as a dataset."""
-        return self.data if name == "all" else Subset(self.data, self.parts[name])
+        if name != "all":
+            return self.parts[name]
+        from engine.data import ConcatDataset
+
+        return ConcatDataset([self.parts[part] for part in SPLITS])
 
 
-def open_data(path: str, fractions: tuple[float, float, float], seed: int) -> Splits:
-    """Loads a data set and splits it; the description is what a checkpoint needs to do so again."""
-    data = load_dataset(path)
-    parts = stratified_split(data.labels, fractions, seed)
+def open_data(path: str, fractions: Sequence[float], seed: int, channels: int = 3) -> Splits:
+    """Finds a data set, of whatever kind, and its parts.
+
+    Args:
+        path: "digits", a file, or a folder.
+        fractions: shares of training, validation and test, where the data do not come in parts.
+        seed: decides which samples go where.
+        channels: 1 or 3, for image files.
+    """
+    from engine.cli import sources
+
+    found = sources.find(path, channels)
+    parts = sources.parted(found, fractions, seed)
     description = {
         "path": path if path == "digits" else os.path.abspath(path),
         "fractions": list(fractions),
         "seed": seed,
-        "samples": len(data),
-        "sha256": _digest(data),
+        "channels": channels,
+        "samples": sum(len(part) for part in parts.values()),
+        "sha256": sources.digest(parts),
     }
-    return Splits(data, dict(zip(SPLITS, parts, strict=True)), description)
+    return Splits(parts, list(found.classes), description, found.stored)
 
 
-def reopen_data(description: dict[str, Any], path: str | None = None) -> Splits:
-    """Loads the data that a checkpoint was made with, from another place when `path` is given."""
+def reopen_data(description: dict[str, Any], path: str | None = None, exactly: bool = True) -> Splits:
+    """Finds the data that a checkpoint was made with.
+
+    Args:
+        description: the checkpoint's.
+        path: where they are now; None for where they were.
+        exactly: whether other data are refused.
+    """
     if not description:
         raise ValueError("the checkpoint does not say which data it was made with: it was not made by engine train")
-    splits = open_data(path or description["path"], tuple(description["fractions"]), description["seed"])
-    if splits.description["sha256"] != description["sha256"]:
+    where = path or description["path"]
+    splits = open_data(where, tuple(description["fractions"]), description["seed"], description.get("channels", 3))
+    if exactly and splits.description["sha256"] != description["sha256"]:
         raise ValueError(
-            f"{path or description['path']}: not the data that the checkpoint was made with ({len(splits.data)} "
-            f"samples here, {description['samples']} there, or other content): its test part would not be the same"
+            f"{where}: not the data that the checkpoint was made with ({splits.description['samples']} samples here, "
+            f"{description['samples']} there, or other content): its test part would not be the same"
         )
     return splits
 
 
-def _digest(data: ArrayDataset) -> str:
-    digest = hashlib.sha256()
-    for array in data.arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
 def prepare(splits: Splits, preprocessing: Preprocessing) -> None:
-    """Brings the images to the size and the channels of the model."""
-    images = with_channels(splits.data.arrays[0], preprocessing.channels)
-    splits.data = ArrayDataset(preprocessing.resize(images), splits.data.labels, classes=splits.data.classes)
+    """Brings images to the size and the channels of the model: those in memory now, files when they are decoded."""
+    if not splits.stored:
+        for part in splits.parts.values():
+            part.dataset.geometry = preprocessing.square()
+        return
+    done: dict[int, ArrayDataset] = {}
+    for name, part in splits.parts.items():
+        whole = part.dataset
+        if id(whole) not in done:
+            images = with_channels(whole.arrays[0], preprocessing.channels)
+            done[id(whole)] = ArrayDataset(preprocessing.resize(images), whole.labels, classes=whole.classes)
+        splits.parts[name] = Subset(done[id(whole)], part.indices)
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
@@ -73,15 +116,29 @@ def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
     if images.shape[3] == channels:
         return images
     if images.shape[3] != 1:
-        raise ValueError(f"the images have {images.shape[3]} channels, but the model takes {channels}")
+        raise ValueError(
+            f"the images have {images.shape[3]} channels, but the model takes {channels}: set --in-chans 3"
+        )
     return np.repeat(images, channels, axis=3)
+
+
+def evaluation_transform(preprocessing: Preprocessing) -> Any:
+    """From prepared images to a model's inputs."""
+    if preprocessing.resize_size is None:
+        return preprocessing.normalize()
+    return Compose([CenterCrop(preprocessing.size), preprocessing.normalize()])
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
 
 
 def make_model(name: str, arguments: dict[str, Any]) -> Any:
     """Builds a model of the registry."""
     from engine import models
 
-    return models.get_model(name, **arguments)
+    with warnings.catch_warnings():  # that a head is new is said by the commands, where it matters
+        warnings.filterwarnings("ignore", message=".*the weights have no values that fit")
+        return models.get_model(name, **{**_WITHOUT_AUXILIARY.get(name.lower(), {}), **arguments})
 
 
 def input_channels(model: Any) -> int:
@@ -92,26 +149,231 @@ def input_channels(model: Any) -> int:
     raise ValueError("the model has no convolution: it takes no images")
 
 
-def report(evaluation: Any, classes: list[str]) -> tuple[str, dict[str, Any]]:
-    """Returns what an evaluation shows, as text and as JSON can hold it."""
-    from engine.metrics import ConfusionMatrix, classification_report
+def is_checkpoint(path: str) -> bool:
+    """Whether this is a run of the engine, or one of its files, rather than weights alone."""
+    from engine.io import FileFormatError, read_metadata
+
+    if os.path.isdir(path):
+        return True
+    if not path.endswith(".safetensors") or not os.path.exists(path):
+        return False
+    try:
+        return read_metadata(path).get("format") == "engine-checkpoint"
+    except FileFormatError:
+        return False
+
+
+def open_checkpoint(path: str) -> tuple[Any, Any, Preprocessing]:
+    """Returns a checkpoint, its model in evaluation mode, and its preprocessing."""
+    from engine import models
+    from engine.io import CheckpointError, load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    if not checkpoint.model_name or not checkpoint.preprocessing:
+        raise CheckpointError(f"{path}: does not say which model it is of: it was not made by engine train or finetune")
+    with models.skip_init():
+        model = make_model(checkpoint.model_name, checkpoint.model_args)
+    checkpoint.restore(model=model)
+    model.eval()
+    return checkpoint, model, Preprocessing.from_dict(checkpoint.preprocessing)
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """What a model said about a part with known classes."""
+
+    targets: np.ndarray
+    probabilities: np.ndarray
+    loss: float
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The likeliest classes."""
+        best: np.ndarray = self.probabilities.argmax(axis=1)
+        return best
+
+
+def test(trainer: Any, loader: DataLoader) -> Outcome:
+    """Runs the model over a part in order."""
+    from engine.functional import softmax
+    from engine.tensor import from_numpy
+
+    targets = np.asarray(loader.dataset.labels, np.int64)
+    outputs = from_numpy(trainer.predict(loader))
+    loss = float(trainer.loss(outputs, from_numpy(targets)).item())
+    return Outcome(targets, softmax(outputs, 1).numpy(), loss)
+
+
+def summarize(outcome: Outcome, classes: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Returns what an outcome shows, as text and as JSON can hold it."""
+    from engine.metrics import ConfusionMatrix, classification_report, top_k_accuracy
 
     matrix = ConfusionMatrix(len(classes))
-    matrix.update(evaluation.targets, evaluation.predictions)
+    matrix.update(outcome.targets, outcome.predictions)
     right = int(np.trace(matrix.counts))
+    count = len(outcome.targets)
     numbers: dict[str, Any] = {
-        "samples": evaluation.samples,
-        "loss": evaluation.loss,
+        "samples": count,
+        "loss": outcome.loss,
         "accuracy": matrix.accuracy,
+        "balanced_accuracy": matrix.balanced_accuracy(),
         "confusion_matrix": matrix.counts.tolist(),
     }
+    if len(classes) > 5:
+        numbers["top5_accuracy"] = top_k_accuracy(outcome.targets, outcome.probabilities, 5)
     for average in ("micro", "macro", "weighted"):
         scores = matrix.scores(average)
         numbers[average] = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
     macro = numbers["macro"]
     text = (
-        f"accuracy {100 * matrix.accuracy:.2f} % ({right} of {evaluation.samples})  loss {evaluation.loss:.4f}\n"
+        f"accuracy {100 * matrix.accuracy:.2f} % ({right} of {count})  loss {outcome.loss:.4f}\n"
         f"macro averages: precision {macro['precision']:.4f}  recall {macro['recall']:.4f}  F1 {macro['f1']:.4f}\n\n"
-        f"{classification_report(matrix.counts, classes)}"
     )
-    return text, numbers
+    report = classification_report(matrix.counts, classes)
+    if len(classes) > 20:  # the matrix would be wider than any terminal; it is in the files
+        report = report[: report.index("\n\n")]
+    return text + report, numbers
+
+
+def write(directory: str, name: str, content: str | bytes) -> None:
+    """Writes a file of a run."""
+    from engine.io.atomic_file import open_atomic
+
+    with open_atomic(os.path.join(directory, name)) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(directory: str, name: str, content: Any) -> None:
+    """Writes a file of a run as JSON."""
+    write(directory, name, json.dumps(content, indent=2) + "\n")
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions and hardware, a fact by its name."""
+    import importlib.util
+    import platform
+
+    import engine
+    from engine import backend
+    from engine._version import __version__
+
+    facts: dict[str, Any] = {
+        "engine": __version__,
+        "location": os.path.dirname(os.path.abspath(engine.__file__ or "")),
+        "instruction set": f"{backend.isa()} (of {', '.join(backend.available_isas())})",
+        "threads": backend.num_threads(),
+        "processor": _processor(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "numpy": np.__version__,
+        "system": platform.platform(),
+    }
+    facts.update({f"build: {key}": value for key, value in backend.build_info().items()})
+    extras = {"pillow": "PIL", "tqdm": "tqdm", "matplotlib": "matplotlib", "h5py": "h5py", "optuna": "optuna"}
+    present = [name for name, module in extras.items() if importlib.util.find_spec(module)]
+    facts["extras present"] = ", ".join(present) or "none"
+    return facts
+
+
+def _processor() -> str:
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class Pictures:
+    """The images of a part as the model sees them, before normalisation: what a report shows."""
+
+    def __init__(self, part: Any, preprocessing: Preprocessing) -> None:
+        self.part = part
+        self.crop = None if preprocessing.resize_size is None else CenterCrop(preprocessing.size)
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image = self.part[int(index)][0]
+        return np.asarray(image if self.crop is None else self.crop(image))
+
+
+def write_run_report(directory: str, path: str | None = None, data_path: str | None = None) -> str:
+    """Writes the report of a run from the files in its directory and returns where it is.
+
+    Args:
+        directory: the run's.
+        path: the file to write; report.html in the directory by default.
+        data_path: where the data are now; None for where they were.
+    """
+    from engine import interpret
+    from engine.report import write_report
+
+    def read(name: str) -> Any:
+        with open(os.path.join(directory, name), encoding="utf-8") as file:
+            return [json.loads(line) for line in file] if name.endswith(".jsonl") else json.load(file)
+
+    arguments, results, history = read("args.json"), read("results.json"), read("history.jsonl")
+    with np.load(os.path.join(directory, "predictions.npz"), allow_pickle=False) as file:
+        targets, probabilities = file["targets"], file["probabilities"]
+    best = os.path.join(directory, "best.safetensors")
+    checkpoint, model, preprocessing = open_checkpoint(best)
+    notes = [f"The model of epoch {results['best_epoch']} of {results['epochs']}, on images not used for training."]
+    if results.get("stop_reason"):
+        notes.append(f"Training ended early: {results['stop_reason']}.")
+    images, explain = None, None
+    try:
+        splits = reopen_data(checkpoint.data, data_path)
+        prepare(splits, preprocessing)
+        images = Pictures(splits.part("test"), preprocessing)
+        if len(images) != len(targets):
+            raise ValueError("the test part has another number of images now")
+    except (OSError, ValueError) as error:
+        images = None
+        notes.append(f"Without pictures, since the data cannot be read again: {error}")
+    else:
+        pictures, normalize = images, preprocessing.normalize()
+
+        def explain(which: np.ndarray) -> np.ndarray:
+            inputs = normalize(np.stack([pictures[i] for i in which.tolist()]))
+            return interpret.grad_cam(model, inputs, probabilities[which].argmax(axis=1))
+
+    target = path or os.path.join(directory, "report.html")
+    write_report(
+        target,
+        title=f"{checkpoint.model_name} on {os.path.basename(checkpoint.data['path'])}",
+        history=history,
+        targets=targets,
+        probabilities=probabilities,
+        classes=checkpoint.class_names,
+        images=images,
+        explain=explain,
+        filters=interpret.first_filters(model),
+        numbers={
+            "parameters": sum(int(parameter.numel()) for parameter in model.parameters()),
+            "epochs": results["epochs"],
+            "training time": f"{results['seconds']:.1f} s",
+            "images per second": f"{results['images_per_second']:,.0f}",
+        },
+        configuration=arguments,
+        environment=read("environment.json"),
+        best_epoch=results["best_epoch"],
+        notes=notes,
+    )
+    return target
+
+
+def write_predictions(directory: str, outcome: Outcome) -> None:
+    """Keeps what the report and further analysis need."""
+    import io
+
+    content = io.BytesIO()
+    np.savez_compressed(content, targets=outcome.targets, probabilities=outcome.probabilities)
+    write(directory, "predictions.npz", content.getvalue())

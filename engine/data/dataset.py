@@ -247,3 +247,13 @@ class ConcatDataset(Dataset):
         index %= len(self)
         which = bisect_right(self.ends, index)
         return self.datasets[which][index - (self.ends[which - 1] if which else 0)]
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The class names of the first dataset, or None."""
+        return getattr(self.datasets[0], "classes", None)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of all."""
+        return np.concatenate([dataset.labels for dataset in self.datasets])

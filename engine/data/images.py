@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .transforms import Normalize
+from .transforms import CenterCrop, Compose, Normalize, Resize
 
 
 class ImageError(ValueError):
@@ -77,6 +77,9 @@ class Preprocessing:
         std: one number per channel, divided by.
         kind: "image" for images as they are; "digit" for drawings of one digit, which are brought to the form of the
             packaged digits: bright ink on black, filling 8 rows of cells, each cell the share of its area with ink.
+        resize_size: the shorter side is brought to so many pixels, then the middle of `size` is cut out; None brings
+            both sides to `size`, whatever the image's proportions.
+        interpolation: "bilinear" or "bicubic".
 
     Example:
         >>> steps = Preprocessing(size=(32, 32), mean=(0.3,), std=(0.4,), kind="digit")
@@ -90,6 +93,8 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     kind: str = "image"
+    resize_size: int | None = None
+    interpolation: str = "bilinear"
 
     @property
     def channels(self) -> int:
@@ -107,8 +112,15 @@ class Preprocessing:
         Args:
             fields: the fields by name.
         """
-        size = fields["size"]
-        return cls((int(size[0]), int(size[1])), tuple(fields["mean"]), tuple(fields["std"]), fields["kind"])
+        size = (int(fields["size"][0]), int(fields["size"][1]))
+        return cls(
+            size,
+            tuple(fields["mean"]),
+            tuple(fields["std"]),
+            fields["kind"],
+            fields.get("resize_size"),
+            fields.get("interpolation", "bilinear"),
+        )
 
     def resize(self, images: np.ndarray) -> np.ndarray:
         """Brings stored images to the model's size, bilinearly and with antialiasing where they shrink.
@@ -124,6 +136,28 @@ class Preprocessing:
     def normalize(self) -> Normalize:
         """Returns the transform from resized uint8 images to model inputs."""
         return Normalize(self.mean, self.std)
+
+    def geometry(self) -> Compose:
+        """Returns the transform from uint8 images of any size to resized ones."""
+        if self.resize_size is None:
+            return Compose([Resize(self.size, self.interpolation)])
+        return Compose([Resize(self.resize_size, self.interpolation), CenterCrop(self.size)])
+
+    def square(self) -> Compose:
+        """Returns the transform from uint8 images of any size to the square that crops are cut out of."""
+        if self.resize_size is None:
+            return self.geometry()
+        return Compose([Resize(self.resize_size, self.interpolation), CenterCrop(self.resize_size)])
+
+    def transform(self) -> Compose:
+        """Returns the transform from uint8 images of any size to model inputs.
+
+        Example:
+            >>> steps = Preprocessing((4, 4), (0.5,), (0.5,), resize_size=6).transform()
+            >>> steps(np.zeros((12, 9, 1), np.uint8)).shape
+            (1, 4, 4)
+        """
+        return Compose([*self.geometry().transforms, self.normalize()])
 
     def load(self, path: str | os.PathLike[str], invert: bool | None = None) -> np.ndarray:
         """Reads an image file and brings it to the model's size.
@@ -147,7 +181,9 @@ class Preprocessing:
                 raise ImageError(f"{os.fspath(path)}: {error}") from error
         elif invert:
             image = 255 - image
-        return self.resize(image[None])[0]
+        if self.resize_size is None and self.interpolation == "bilinear":
+            return self.resize(image[None])[0]
+        return self.geometry()(image)
 
 
 def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -103,6 +103,13 @@ from engine.models.resnet import (
     wide_resnet50_2 as wide_resnet50_2,
     wide_resnet101_2 as wide_resnet101_2,
 )
+from engine.models.resnet_small import (
+    SmallResNet as SmallResNet,
+    resnet20 as resnet20,
+    resnet32 as resnet32,
+    resnet44 as resnet44,
+    resnet56 as resnet56,
+)
 from engine.models.shufflenetv2 import (
     ShuffleNetV2 as ShuffleNetV2,
     shufflenet_v2_x0_5 as shufflenet_v2_x0_5,
