@@ -449,7 +449,8 @@ def test_lr_find_suggests_a_rate(tmp_path, few, capsys) -> None:
 
 def test_tune_searches_and_goes_on(tmp_path, few, capsys) -> None:
     pytest.importorskip("optuna")
-    words = f"tune --data-path {few} --img-size 32 --epochs 2 --trials 3 --search lr=1e-4..1e-1:log opt=adam,sgd batch_size=64..128 --output-dir"
+    words = f"tune --data-path {few} --img-size 32 --epochs 2 --trials 3 --search lr=1e-4..1e-1:log opt=adam,sgd "
+    words += "batch_size=64..128 --output-dir"
     assert run(words, tmp_path / "tune") == 0
     assert run(words, tmp_path / "tune") == 0
     out = capsys.readouterr().out
