@@ -86,7 +86,7 @@ def test_list_filters_by_patterns() -> None:
 
 def test_names_are_found_in_any_case_and_others_are_refused_with_advice() -> None:
     assert models.get_model_builder("ResNet50") is models.resnet50
-    with pytest.raises(ValueError, match="Unknown model resnet51: did you mean .*resnet50"):
+    with pytest.raises(ValueError, match=r"Unknown model resnet51: did you mean .*resnet50"):
         models.get_model("resnet51")
     with pytest.raises(ValueError, match="already registered"):
         models.register_model()(models.resnet50)

@@ -81,8 +81,8 @@ def list_models(include: str | Iterable[str] | None = None, exclude: str | Itera
 
     Example:
         >>> import engine
-        >>> engine.models.list_models("resnet*", exclude=["*101", "*152"])
-        ['resnet18', 'resnet34', 'resnet50']
+        >>> engine.models.list_models("vgg1[1-6]*", exclude="*_bn")
+        ['vgg11', 'vgg13', 'vgg16']
 
     Follows torchvision.models.list_models.
     """
