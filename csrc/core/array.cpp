@@ -17,10 +17,14 @@ std::shared_ptr<Workspace> Storage::pack(uint64_t key,
                                          const std::function<std::shared_ptr<Workspace>()>& make) {
     if (shared_outside_) return make();
     const uint64_t now = version();
+    bool asked_before = false;
     {
         std::lock_guard<std::mutex> lock(packs_mutex_);
         for (const Pack& pack : packs_)
-            if (pack.key == key && pack.version == now) return pack.data;
+            if (pack.key == key && pack.version == now) {
+                if (pack.data) return pack.data;
+                asked_before = true;
+            }
     }
     std::shared_ptr<Workspace> made = make();
     std::lock_guard<std::mutex> lock(packs_mutex_);
@@ -28,7 +32,7 @@ std::shared_ptr<Workspace> Storage::pack(uint64_t key,
         std::remove_if(packs_.begin(), packs_.end(),
                        [&](const Pack& pack) { return pack.version != now || pack.key == key; }),
         packs_.end());
-    packs_.push_back({key, now, made});
+    packs_.push_back({key, now, asked_before ? made : nullptr});
     return made;
 }
 

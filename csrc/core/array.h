@@ -40,7 +40,9 @@ class Storage {
     void share_outside() { shared_outside_ = true; }
     bool shared_outside() const { return shared_outside_; }
 
-    // The pack for `key`, made by `make` when there is none of the present version.
+    // The pack for `key`, made by `make` when there is none of the present version. It is kept from
+    // the second request on: in training weights change after every step, and copies of all of
+    // them, transformed ones four times as large, would only fill the memory.
     std::shared_ptr<Workspace> pack(uint64_t key,
                                     const std::function<std::shared_ptr<Workspace>()>& make);
 

@@ -16,10 +16,11 @@ struct WinogradInputArgs {
     int64_t plane;
 };
 
-// One filter: dst[e * plane + c] = (G g G^T)[e], g[kh][kw] at src + (kh * 3 + kw) * channels;
+// One filter: dst[e * plane + c] = (G g G^T)[e], g[kh][kw] at src + (kh * 3 + kw) * src_plane;
 // `turned` by 180 degrees for the input gradient.
 struct WinogradWeightArgs {
     const float* src;
+    int64_t src_plane;
     int64_t channels;
     bool turned;
     float* dst;

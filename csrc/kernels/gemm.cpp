@@ -181,6 +181,27 @@ void gemm(const GemmArgs& g) {
         finish({g.c, g.c_row, g.rows, g.columns, nullptr, 0, g.activation});
 }
 
+namespace {
+
+// d[j * d_row + i] = s[i * s_row + j] for i, j < 4; four floats are a vector everywhere.
+ENGINE_INLINE void transpose4(const float* s, int64_t s_row, float* d, int64_t d_row) {
+    typedef float Four __attribute__((vector_size(16), aligned(4)));
+    const Four a = *reinterpret_cast<const Four*>(s);
+    const Four b = *reinterpret_cast<const Four*>(s + s_row);
+    const Four e = *reinterpret_cast<const Four*>(s + 2 * s_row);
+    const Four f = *reinterpret_cast<const Four*>(s + 3 * s_row);
+    const Four low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    const Four high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const Four low2 = __builtin_shufflevector(e, f, 0, 4, 1, 5);
+    const Four high2 = __builtin_shufflevector(e, f, 2, 6, 3, 7);
+    *reinterpret_cast<Four*>(d) = __builtin_shufflevector(low, low2, 0, 1, 4, 5);
+    *reinterpret_cast<Four*>(d + d_row) = __builtin_shufflevector(low, low2, 2, 3, 6, 7);
+    *reinterpret_cast<Four*>(d + 2 * d_row) = __builtin_shufflevector(high, high2, 0, 1, 4, 5);
+    *reinterpret_cast<Four*>(d + 3 * d_row) = __builtin_shufflevector(high, high2, 2, 3, 6, 7);
+}
+
+}  // namespace
+
 void pack(const PackArgs& p) {
     const int64_t full = p.columns;
     if (p.source_column == 1) {
@@ -197,7 +218,24 @@ void pack(const PackArgs& p) {
         }
         return;
     }
-    for (int64_t q = 0; q < p.rows; ++q) {
+    // Down columns that are contiguous in the source: transposed by four, in blocks of rows whose
+    // lines stay in the first-level cache until all columns have been written.
+    int64_t done = 0;
+    if (p.source_row == 1)
+        for (; done + 4 <= p.rows;) {
+            const int64_t last = done + (p.rows - done < 64 ? (p.rows - done) / 4 * 4 : 64);
+            int64_t j = 0;
+            for (; j + 4 <= full; j += 4)
+                for (int64_t q = done; q < last; q += 4)
+                    transpose4(p.source + q + j * p.source_column, p.source_column,
+                               p.panel + q * p.width + j, p.width);
+            for (; done < last; ++done) {
+                float* d = p.panel + done * p.width;
+                for (int64_t i = j; i < full; ++i) d[i] = p.source[done + i * p.source_column];
+                for (int64_t i = full; i < p.width; ++i) d[i] = 0.0f;
+            }
+        }
+    for (int64_t q = done; q < p.rows; ++q) {
         const float* s = p.source + q * p.source_row;
         float* d = p.panel + q * p.width;
         for (int64_t j = 0; j < full; ++j) d[j] = s[j * p.source_column];

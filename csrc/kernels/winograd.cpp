@@ -101,7 +101,7 @@ void winograd_weight(const WinogradWeightArgs& a) {
         vf g[9], t[18], u[36];
 #pragma GCC unroll 9
         for (int i = 0; i < 9; ++i)
-            g[i] = load_some(a.src + (a.turned ? 8 - i : i) * a.channels + c, n);
+            g[i] = load_some(a.src + (a.turned ? 8 - i : i) * a.src_plane + c, n);
 #pragma GCC unroll 3
         for (int i = 0; i < 3; ++i) weight_line(g + i, 3, t + i, 3);
 #pragma GCC unroll 6

@@ -45,38 +45,41 @@ void window(const float* image, int64_t pixel, int64_t h, int64_t w, int64_t row
         }
 }
 
-// Filters as [panel][element][channel][columns of the panel].
+// Filters as [panel][element][channel][columns of the panel]. What stands in the columns beyond the
+// last is multiplied too, but never stored.
 std::shared_ptr<Workspace> pack_filters(const Conv& c, const Array& w, const Panels& panels,
                                         bool turned) {
     const uint64_t key = (turned ? 0x5741 : 0x5746) ^ static_cast<uint64_t>(w.offset()) << 20 ^
                          static_cast<uint64_t>(panels.full_width()) << 56;
     return w.storage()->pack(key, [&] {
         auto packed = std::make_shared<Workspace>(panels.bytes() * kElements);
-        // Transformed by filter first, [element][oc][ic]: vectors run over input channels.
-        const int64_t plane = c.oc * c.ic;
-        Workspace by_filter(static_cast<size_t>(kElements * plane) * sizeof(float));
-        parallel_for(c.oc, std::max<int64_t>(1, 4096 / c.ic), [&](int64_t begin, int64_t end, int) {
-            for (int64_t oc = begin; oc < end; ++oc)
-                kernels().winograd_weight(
-                    {w.f32() + oc * 9 * c.ic, c.ic, turned, by_filter.f32() + oc * c.ic, plane});
-        });
-        // Rows of a panel are what is summed over: ic forward, oc for the gradient.
-        const int64_t row = turned ? c.ic : 1, column = turned ? 1 : c.ic;
-        parallel_for(panels.count() * kElements, [&](int64_t begin, int64_t end, int) {
-            for (int64_t item = begin; item < end; ++item) {
-                const int64_t p = item / kElements, e = item % kElements;
-                PackArgs args;
-                args.source = by_filter.f32() + e * plane + p * panels.full_width() * column;
-                args.source_row = row;
-                args.source_column = column;
-                args.rows = panels.rows;
-                args.columns = panels.columns_of(p);
-                args.width = panels.width(p);
-                args.panel =
-                    packed->f32() + kElements * panels.offset(p) + e * panels.rows * args.width;
-                kernels().pack(args);
-            }
-        });
+        // Vectors run over the columns of a panel. The gradient's are input channels, as they lie
+        // in memory; forward's are output channels, so the filters are transposed first, while they
+        // are small.
+        const int64_t depth = 9 * c.ic, pitch = c.oc + 16;
+        Workspace by_output(turned ? 0 : static_cast<size_t>(depth * pitch) * sizeof(float));
+        if (!turned)
+            parallel_for((depth + 63) / 64, std::max<int64_t>(1, 256 / c.oc),
+                         [&](int64_t begin, int64_t end, int) {
+                             const int64_t first = begin * 64, last = std::min(depth, end * 64);
+                             kernels().pack({w.f32() + first, 1, depth, last - first, c.oc,
+                                             by_output.f32() + first * pitch, pitch});
+                         });
+        parallel_for(
+            panels.rows, std::max<int64_t>(1, 1024 / panels.columns),
+            [&](int64_t begin, int64_t end, int) {
+                for (int64_t row = begin; row < end; ++row)
+                    for (int64_t p = 0; p < panels.count(); ++p) {
+                        const int64_t column = p * panels.full_width();
+                        const float* src =
+                            turned ? w.f32() + row * depth : by_output.f32() + row * pitch;
+                        float* dst =
+                            packed->f32() + kElements * panels.offset(p) + row * panels.width(p);
+                        kernels().winograd_weight({src + column, turned ? c.ic : c.ic * pitch,
+                                                   panels.columns_of(p), turned, dst,
+                                                   panels.rows * panels.width(p)});
+                    }
+            });
         return packed;
     });
 }

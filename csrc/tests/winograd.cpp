@@ -42,7 +42,7 @@ void check_output(int64_t channels, int32_t rows, int32_t columns, bool with_bia
     weight.freeze(), bias.freeze();
     Guarded<float> v(35 * plane + channels, side), u(35 * plane + channels, side);
     kernels().winograd_input({input.pixels.data(), channels, v, plane});
-    kernels().winograd_weight({weight, channels, turned, u, plane});
+    kernels().winograd_weight({weight, channels, channels, turned, u, plane});
     Guarded<float> m(35 * plane + channels, side);
     for (int64_t e = 0; e < 36; ++e)
         for (int64_t c = 0; c < channels; ++c)
