@@ -2,6 +2,7 @@
 
     python benchmarks/bench_profile.py resnet50                     a training step with its usual batch
     python benchmarks/bench_profile.py resnet50-1 --infer --top 40  an inference of one image
+    python benchmarks/bench_profile.py resnet50 --output benchmarks/results/profile.json
 
 Every function of the backend is timed from outside, one step after another; what Python adds above it is the rest of
 the step's own time.
@@ -52,6 +53,24 @@ def flops_of(name: str, args: tuple[Any, ...], result: Any) -> float:
     return 2.0 * n * oh * ow * oc * math.prod(taps)
 
 
+# The kinds of work that the summary of a network tells apart: the first whose beginning a function's name has.
+KINDS = {
+    "input gradients": ("conv2d_backward_data",),
+    "weight gradients": ("conv2d_backward_weight",),
+    "convolutions": ("conv2d",),
+    "linear": ("linear", "matmul"),
+    "norms": ("batch_norm", "layer_norm", "group_norm", "local_response_norm"),
+    "activations, sums": ("unary", "binary", "sum_to", "dropout", "reduce"),
+    "pooling": ("max_pool", "avg_pool", "adaptive"),
+    "copies": ("concat", "copy", "contiguous", "slice", "pad", "cast"),
+    "update": ("sgd_step",),
+}
+
+
+def kind_of(name: str) -> str:
+    return next((kind for kind, starts in KINDS.items() if name.startswith(starts)), "other")
+
+
 class Profile:
     """Replaces every function of the backend by one that adds up its calls."""
 
@@ -88,6 +107,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--top", type=int, default=60, help="rows of the table by shape")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", help="JSON file for the summary; its row of the same name is replaced")
     args = parser.parse_args()
     harness.ensure_environment(args.threads)
     if args.infer:
@@ -112,8 +132,22 @@ def main() -> None:
         operation = f"{name} {text.split()[0]}" if name in ("unary", "unary_backward", "binary") else name
         for i, value in enumerate((seconds, profile.calls[name, text], profile.flops[name, text])):
             by_name[operation][i] += value / args.steps
+    whole = statistics.fmean(totals)
+    summary: dict[str, dict[str, float]] = {}
+    for name, (seconds, _, flops) in by_name.items():
+        figures = summary.setdefault(kind_of(name), {"seconds": 0.0, "flops": 0.0})
+        figures["seconds"] += seconds
+        figures["flops"] += flops
+    kinds = {
+        kind: {"ms": harness.significant(figures["seconds"] * 1e3), "share": round(figures["seconds"] / whole, 4)}
+        | ({"peak_share": rounded_peak(figures, limits.peak_gflops)} if figures["flops"] else {})
+        for kind, figures in summary.items()
+    }
+    case = f"{args.case}, {'inference' if args.infer else 'training'}"
+    row = {"case": case, "step_ms": harness.significant(plain * 1e3), "limits": [limits.as_json()], "kinds": kinds}
+    harness.Report("profile", {"threads": args.threads, "steps": args.steps}).add(row, args.output)
     inside = sum(seconds for seconds, _, _ in by_name.values())
-    print(f"{'outside the backend':44}{(statistics.fmean(totals) - inside) * 1e3:9.2f} ms")
+    print(f"{'outside the backend':44}{(whole - inside) * 1e3:9.2f} ms")
     print("\nby function                                        ms    calls  GFLOP/s  of peak")
     for name, (seconds, calls, flops) in sorted(by_name.items(), key=lambda item: -item[1][0]):
         print(f"{name:44}{seconds * 1e3:9.2f} {calls:8.0f}" + rate(flops, seconds, limits.peak_gflops))
@@ -122,6 +156,10 @@ def main() -> None:
         calls = profile.calls[key] / args.steps
         text = rate(profile.flops[key], seconds, limits.peak_gflops)
         print(f"{key[0]:24}{seconds / args.steps * 1e3:9.3f} ms x{calls:<4.0f}{text:18} {key[1]}")
+
+
+def rounded_peak(figures: dict[str, float], peak: float) -> float:
+    return harness.significant(figures["flops"] / figures["seconds"] * 1e-9 / peak, 3)
 
 
 def rate(flops: float, seconds: float, peak: float) -> str:

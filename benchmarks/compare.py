@@ -2,6 +2,7 @@
 
     python benchmarks/compare.py results/ops_resnet50.json              the engine beside its peers
     python benchmarks/compare.py results/before.json results/after.json     two runs of the engine
+    python benchmarks/compare.py --readme                                   draws the tables of README.md anew
 
 Two runs are two moments of a machine: their table shows, beside the ratio of times, the ratio of the shares of the FMA
 peak (each of its own run); rows whose threads stood in different states, or were disturbed, are not compared.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from typing import Any
 import harness
 
 Row = dict[str, Any]
-BENCHMARKS = ("ops", "train", "infer", "chain", "load", "latency")
+MARKED = re.compile(r"(<!-- (results/\w+\.json) -->).*?(<!-- end -->)", re.DOTALL)
+BENCHMARKS = ("ops", "train", "infer", "chain", "load", "latency", "profile")
 
 
-def load(path: str) -> dict[str, Any]:
+def load(path: str | Path) -> dict[str, Any]:
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     if content.get("benchmark") not in BENCHMARKS:
         raise SystemExit(f"{path} is not a result of {', '.join(f'bench_{name}' for name in BENCHMARKS)}")
@@ -126,6 +129,20 @@ def pauses_and_neighbours(content: dict[str, Any]) -> str:
     return table(head, pauses) + "\n\n" + table(other, neighbours)
 
 
+def where_time_goes(content: dict[str, Any]) -> str:
+    """The table of bench_profile: the share of the step of each kind of work, of the convolutions that of the peak."""
+    kinds = list(dict.fromkeys(kind for row in content["results"] for kind in row["kinds"]))
+    body = []
+    for row in content["results"]:
+        cells = [row["case"], f"{row['step_ms']:.4g}"]
+        for kind in kinds:
+            figures = row["kinds"].get(kind)
+            peak = f" ({figures['peak_share']:.0%} of peak)" if figures and "peak_share" in figures else ""
+            cells.append(f"{figures['share']:.0%}{peak}" if figures else "")
+        body.append([*cells, state_of(row)])
+    return table(["what", "ms", *kinds, "threads"], body)
+
+
 def describe(content: dict[str, Any]) -> str:
     machine, software = content["machine"], content["software"]
     versions = ", ".join(f"{name} {software[name]}" for name in ("engine", "torch", "numpy") if name in software)
@@ -137,21 +154,36 @@ def describe(content: dict[str, Any]) -> str:
     )
 
 
+def tables(content: dict[str, Any]) -> str:
+    draw = {"latency": pauses_and_neighbours, "profile": where_time_goes}.get(content["benchmark"], against_peers)
+    return f"{describe(content)}\n\n{draw(content)}\n"
+
+
+def rewrite_readme() -> None:
+    """Puts between each pair of marks the tables of the file that the first one names."""
+    readme = Path(__file__).parent / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = MARKED.sub(lambda match: f"{match[1]}\n\n{tables(load(readme.parent / match[2]))}\n{match[3]}", old)
+    readme.write_text(new, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", help="one result file, or an earlier and a later one")
+    parser.add_argument("files", nargs="*", help="one result file, or an earlier and a later one")
+    parser.add_argument("--readme", action="store_true", help="draws the tables of benchmarks/README.md anew")
     args = parser.parse_args()
-    if len(args.files) > 2:
+    if args.readme:
+        rewrite_readme()
+        return
+    if len(args.files) not in (1, 2):
         parser.error("expected one file or two")
     contents = [load(path) for path in args.files]
+    if len(contents) == 1:
+        print(tables(contents[0]))
+        return
     for content in contents:
         print(describe(content) + "\n")
-    if len(contents) == 2:
-        print(against_earlier(*contents))
-    elif contents[0]["benchmark"] == "latency":
-        print(pauses_and_neighbours(contents[0]))
-    else:
-        print(against_peers(contents[0]))
+    print(against_earlier(*contents))
 
 
 if __name__ == "__main__":
