@@ -115,7 +115,7 @@ class Engine:
         scale, shift = self.array(problem.scale), self.array(problem.shift)
         if which == "forward":
             return lambda: b.batch_norm(x, scale, shift, None, None, True, 0.1, 1e-5)
-        _, mean, invstd = b.batch_norm(x, scale, shift, None, None, True, 0.1, 1e-5)
+        _, mean, invstd, _ = b.batch_norm(x, scale, shift, None, None, True, 0.1, 1e-5)
         return lambda: b.batch_norm_backward(dy, x, scale, mean, invstd, True)
 
 

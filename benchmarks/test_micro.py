@@ -83,7 +83,7 @@ def batch_norm() -> Callable[[], Any]:
 
 def batch_norm_backward() -> Callable[[], Any]:
     x, dy, weight = array(8, 64, 56, 56), array(8, 64, 56, 56), array(64)
-    _, mean, invstd = B.batch_norm(x, weight, None, None, None, True, 0.1, 1e-5)
+    _, mean, invstd, _ = B.batch_norm(x, weight, None, None, None, True, 0.1, 1e-5)
     return lambda: B.batch_norm_backward(dy, x, weight, mean, invstd, True)
 
 

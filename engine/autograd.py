@@ -40,7 +40,8 @@ _order = itertools.count(0, -1)  # newest is smallest, as the heap wants it
 class Node:
     """One recorded op.
 
-    `alias` says that `backward` may return its argument or a view of it; whoever keeps such a gradient copies it.
+    `alias` says that `backward` may return its argument or a view of it; such a gradient is copied by who keeps it and
+    never written to. Without it `backward` returns arrays of its own, one for each input.
     """
 
     __slots__ = ("order", "edges", "backward", "alias", "grad", "owned", "hooks")
@@ -51,7 +52,7 @@ class Node:
         self.backward: Backward | None = backward
         self.alias = alias
         self.grad: Array | None = None
-        self.owned = False  # grad is a sum made here, so the next one may be added in place
+        self.owned = False  # nobody else holds grad, so the next one may be added in place
         self.hooks: dict[int, Callable[[Array], Array]] | None = None
 
 
@@ -105,10 +106,13 @@ def run(root: Node, grad: Array, retain_graph: bool) -> None:
                     continue
                 if isinstance(edge, Node):
                     if edge.grad is None:
-                        edge.grad = dx
+                        edge.grad, edge.owned = dx, not node.alias
                         heappush(heap, (edge.order, edge))
                     elif edge.owned:
                         B.binary_("add", edge.grad, dx)
+                    elif not node.alias:
+                        B.binary_("add", dx, edge.grad)
+                        edge.grad, edge.owned = dx, True
                     else:
                         edge.grad, edge.owned = B.binary("add", edge.grad, dx), True
                 elif edge.hooks:

@@ -33,6 +33,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "batch_norm_act",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cat",
@@ -40,6 +41,7 @@ __all__ = [
     "chunk",
     "concat",
     "conv2d",
+    "conv2d_act",
     "conv_transpose2d",
     "cross_entropy",
     "dropout",
@@ -152,12 +154,54 @@ def conv2d(
 
     Reference: torch.nn.functional.conv2d.
     """
+    return conv2d_act(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d_act(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size2 = 1,
+    padding: str | Size2 = 0,
+    dilation: Size2 = 1,
+    groups: int = 1,
+    residual: Tensor | None = None,
+    activation: str = "none",
+) -> Tensor:
+    """Convolution, then a residual added and an activation applied, in one pass: activation(conv2d(x) + residual).
+
+    Args:
+        input: the images.
+        weight: the filters.
+        bias: one number per output channel.
+        stride: pixels between neighbouring windows.
+        padding: as of conv2d.
+        dilation: pixels between neighbouring taps of a filter.
+        groups: input and output channels are cut into this many groups that do not see each other.
+        residual: added before the activation.
+        activation: "none", "relu", "relu6", "silu" or "hardswish".
+
+    Shape:
+        input, weight, bias and output as of conv2d; residual as output.
+
+    Raises:
+        ValueError: if shapes do not match, or for another activation.
+
+    Example:
+        >>> import engine
+        >>> import engine.nn.functional as F
+        >>> F.conv2d_act(-engine.ones(1, 1, 2, 2), engine.ones(1, 1, 1, 1), activation="relu").flatten()
+        tensor([0., 0., 0., 0.])
+    """
     if not isinstance(input, Tensor):
         _not_a_tensor("conv2d", input)
     x, w = input.data, weight.data
     shape = x.shape
     if len(shape) == 3:
-        return conv2d(input.unsqueeze(0), weight, bias, stride, padding, dilation, groups).squeeze(0)
+        added = None if residual is None else residual.unsqueeze(0)
+        return conv2d_act(
+            input.unsqueeze(0), weight, bias, stride, padding, dilation, groups, added, activation
+        ).squeeze(0)
     stride = _pair(stride, "[conv2d] stride")
     dilation = _pair(dilation, "[conv2d] dilation")
     if padding.__class__ is str:
@@ -165,25 +209,33 @@ def conv2d(
     else:
         ph, pw = _pair(padding, "[conv2d] padding")
         pads = (ph, ph, pw, pw)
-    y = B.conv2d(x, w, None if bias is None else bias.data, stride, pads, dilation, groups)
     wants_x, wants_w, wants_b = input.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
-    if not _grad_mode.enabled or not (wants_x or wants_w or wants_b):
+    recorded = _grad_mode.enabled and (wants_x or wants_w or wants_b or _wants(residual))
+    # The gradient of these is a function of what they saw, which one pass would not leave behind.
+    applied = "none" if recorded and activation in ("silu", "hardswish") else activation
+    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied)
+    if not recorded:
         return Tensor(y)
     w_shape = w.shape
     saved_x = x if wants_w else None
     saved_w = w if wants_x else None
+    saved_y = None if applied == "none" else y
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         dx = dw = db = None
+        if saved_y is not None:
+            dy = B.unary_backward(applied, dy, None, saved_y)
         if saved_w is not None:
             dx = B.conv2d_backward_data(dy, saved_w, shape, stride, pads, dilation, groups)
         if saved_x is not None:
             dw, db = B.conv2d_backward_weight(dy, saved_x, w_shape, stride, pads, dilation, groups, wants_b)
         elif wants_b:
             db = B.reduce("sum", dy, (0, 2, 3), False)
-        return dx, dw, db
+        return dx, dw, db, dy
 
-    return record(y, (input, weight, bias), backward)
+    alias = residual is not None and saved_y is None
+    output = record(y, (input, weight, bias, residual), backward, alias)
+    return output if applied == activation else elementwise(output, activation)
 
 
 def _named_padding(
@@ -614,6 +666,50 @@ def batch_norm(
 
     Reference: Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167; torch.nn.functional.batch_norm.
     """
+    return batch_norm_act(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def batch_norm_act(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    residual: Tensor | None = None,
+    activation: str = "none",
+) -> Tensor:
+    """Batch norm, then a residual added and an activation applied, in one pass: activation(batch_norm(x) + residual).
+
+    The backward pass computes again what the activation saw, so nothing more than for the batch norm is kept.
+
+    Args:
+        input: channels are axis 1.
+        running_mean: mean of each channel; updated in place when training.
+        running_var: unbiased variance of each channel; updated in place when training.
+        weight: factor per channel.
+        bias: summand per channel.
+        training: whether statistics come from the batch rather than from the running ones.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
+        residual: added before the activation.
+        activation: "none", "relu", "relu6", "silu" or "hardswish".
+
+    Shape:
+        input (N, C), (N, C, L) or (N, C, H, W), residual and output the same, all others (C).
+
+    Raises:
+        ValueError: when training on one value per channel, or for another activation.
+
+    Example:
+        >>> import engine
+        >>> import engine.nn.functional as F
+        >>> x, shortcut = engine.tensor([[1.0], [3.0]]), engine.tensor([[-1.0], [1.0]])
+        >>> F.batch_norm_act(x, None, None, training=True, residual=shortcut, activation="relu").flatten()
+        tensor([0., 2.])
+    """
     if not isinstance(input, Tensor):
         _not_a_tensor("batch_norm", input)
     x = input.data
@@ -626,18 +722,22 @@ def batch_norm(
             )
     elif running_mean is None or running_var is None:
         raise ValueError("[batch_norm] expected running_mean and running_var when training=False")
-    w = _data(weight)
-    y, mean, invstd = B.batch_norm(
-        x, w, _data(bias), _data(running_mean), _data(running_var), training, float(momentum), eps
+    w, added = _data(weight), _data(residual)
+    y, mean, invstd, shift = B.batch_norm(
+        x, w, _data(bias), _data(running_mean), _data(running_var), training, float(momentum), eps, added, activation
     )
-    wants_x, wants_w, wants_b = input.requires_grad, _wants(weight), _wants(bias)
-    if not _grad_mode.enabled or not (wants_x or wants_w or wants_b):
+    inputs = (input, weight, bias, residual)
+    if not _grad_mode.enabled or not any(_wants(t) for t in inputs):
         return Tensor(y)
+    kept = None
+    if added is not None and activation != "none":
+        kept = y if activation in ("relu", "relu6") else added
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
-        return B.batch_norm_backward(dy, x, w, mean, invstd, training)
+        dx, dw, db, d_added = B.batch_norm_backward(dy, x, w, mean, invstd, training, shift, kept, activation)
+        return dx, dw, db, dy if d_added is None else d_added
 
-    return record(y, (input, weight, bias), backward)
+    return record(y, inputs, backward, alias=residual is not None and kept is None)
 
 
 def instance_norm(

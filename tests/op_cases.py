@@ -377,6 +377,20 @@ def batch_normalised(r: Rounding) -> Bounds:
     return Bounds(y, grads, extra)
 
 
+def batch_normalised_and_activated(r: Rounding) -> Bounds:
+    """What the activation sees is rounded, and so is the slope there; second derivatives are at most a half."""
+    args = {k: v for k, v in r.args.items() if k != "activation"}
+    *inputs, residual = r.inputs
+    z = batch_normalised(Rounding("batch_norm", r.dy, inputs, args, r.y)).y
+    z = z if residual is None else z + np.abs(residual)
+    g = np.abs(oracle.batch_norm_act_gradient(r.dy, *r.inputs, **r.args))
+    off = np.zeros_like(g)
+    if r.args["activation"] in ("silu", "hardswish"):
+        off = 0.5 * np.abs(r.dy) * z + 2 * ULPS * (g + np.abs(r.dy))
+    bounds = batch_normalised(Rounding("batch_norm", g + off, inputs, args, r.y))
+    return Bounds(1.1 * z + ULPS * np.abs(r.y), [*bounds.grads, off], bounds.extra)
+
+
 def layer_normalised(r: Rounding) -> Bounds:
     x, weight, bias = r.inputs
     split = x.ndim - len(r.args["normalized_shape"])
@@ -610,6 +624,7 @@ BOUNDS: dict[str, Callable[[Rounding], Bounds]] = {
     "prod": product,
     "interpolate": resized,
     "batch_norm": batch_normalised,
+    "batch_norm_act": batch_normalised_and_activated,
     "layer_norm": layer_normalised,
     "group_norm": group_normalised,
     "local_response_norm": locally_normalised,
@@ -625,6 +640,18 @@ def _batch_norm(t: Any, F: Any, x: Any, mean: Any, var: Any, weight: Any, bias: 
         return F.batch_norm(x, None, None, weight, bias, **args)
     mean, var = mean.clone(), var.clone()  # updated in place
     return F.batch_norm(x, mean, var, weight, bias, **args), mean, var
+
+
+def _batch_norm_act(t: Any, F: Any, x: Any, *rest: Any, activation: str, **args: Any) -> Any:
+    *given, residual = rest
+    if hasattr(F, "batch_norm_act"):
+        statistics = tuple(v.clone() for v in given[:2])
+        return F.batch_norm_act(
+            x, *statistics, *given[2:], residual=residual, activation=activation, **args
+        ), *statistics
+    y, *statistics = _batch_norm(t, F, x, *given, **args)
+    y = y if residual is None else y + residual
+    return y if activation == "none" else getattr(F, activation)(y), *statistics
 
 
 def _method(name: str) -> Callable[..., Any]:
@@ -680,6 +707,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "layer_norm": lambda t, F, x, w, b, normalized_shape, **args: F.layer_norm(x, normalized_shape, w, b, **args),
     "group_norm": lambda t, F, x, w, b, num_groups, **args: F.group_norm(x, num_groups, w, b, **args),
     "batch_norm": _batch_norm,
+    "batch_norm_act": _batch_norm_act,
     "max_pool2d": lambda t, F, x, kernel_size, **args: tuple(F.max_pool2d(x, kernel_size, return_indices=True, **args)),
     "adaptive_max_pool2d": lambda t, F, x, output_size: tuple(
         F.adaptive_max_pool2d(x, output_size, return_indices=True)
@@ -866,6 +894,13 @@ def norms() -> Iterator[Case]:
         yield Case("group_norm", (normal(2, c, 4, 5), normal(c), normal(c)), {"num_groups": 1})
         yield Case("group_norm", (normal(2, 2 * c, 3, 5), normal(2 * c), normal(2 * c)), {"num_groups": c})
         yield Case("local_response_norm", (normal(2, c, 3, 4),), {"size": 5, "alpha": 0.5, "beta": 0.75, "k": 2.0})
+    for i, activation in enumerate(("none", "relu", "relu6", "silu", "hardswish")):
+        for j, residual in enumerate((False, True)):
+            for training in (False, True):
+                for shape in ((3, LANES[2 * i + j], 4, 5), (4, 34, 9, 8), (5, 6, 7), (9, 6)):
+                    plain = batch(shape, offset=2.0, training=training)
+                    inputs = (*plain.inputs, normal(*shape) if residual else None)
+                    yield Case("batch_norm_act", inputs, {**plain.args, "activation": activation})
     yield batch((9, 6), training=True)
     yield batch((4, 6, 7), training=True)
     yield batch((4, 6, 7))

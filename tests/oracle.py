@@ -625,6 +625,33 @@ def batch_norm_backward(
     return dx, None, None, dweight, None if bias is None else dy.sum(axis=axes)
 
 
+def batch_norm_act(
+    x: Array,
+    running_mean: Array | None,
+    running_var: Array | None,
+    weight: Array | None,
+    bias: Array | None,
+    residual: Array | None,
+    activation: str,
+    **args: Any,
+) -> tuple[Array, ...]:
+    """activation(batch_norm(x) + residual) and the running statistics after the call."""
+    z, *running = batch_norm(x, running_mean, running_var, weight, bias, **args)
+    z = z if residual is None else z + residual
+    return z if activation == "none" else UNARY[activation](z), *running
+
+
+def batch_norm_act_gradient(dy: Array, *inputs: Array | None, activation: str, **args: Any) -> Array:
+    """Gradient of what the activation sees."""
+    z = batch_norm_act(*inputs, activation="none", **args)[0]
+    return dy if activation == "none" else dy * derivative(activation, z)
+
+
+def batch_norm_act_backward(dy: Array, *inputs: Array | None, activation: str, **args: Any) -> tuple[Array | None, ...]:
+    g = batch_norm_act_gradient(dy, *inputs, activation=activation, **args)
+    return *batch_norm_backward(g, *inputs[:-1], **args), g
+
+
 def layer_norm(
     x: Array,
     weight: Array | None = None,
@@ -1137,6 +1164,7 @@ OPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "adaptive_avg_pool2d": (adaptive_avg_pool2d, adaptive_avg_pool2d_backward),
     "adaptive_max_pool2d": (adaptive_max_pool2d, adaptive_max_pool2d_backward),
     "batch_norm": (batch_norm, batch_norm_backward),
+    "batch_norm_act": (batch_norm_act, batch_norm_act_backward),
     "layer_norm": (layer_norm, layer_norm_backward),
     "group_norm": (group_norm, group_norm_backward),
     "instance_norm": (instance_norm, instance_norm_backward),

@@ -1,6 +1,7 @@
 #include "ops/norm.h"
 
 #include "bindings/bindings.h"
+#include "ops/gemm.h"
 #include "ops/norm_bwd.h"
 
 namespace engine {
@@ -23,20 +24,29 @@ void bind_norm(py::module_& m) {
         "batch_norm",
         [](const Array& x, const MaybeArray& weight, const MaybeArray& bias,
            const MaybeArray& running_mean, const MaybeArray& running_var, bool training,
-           double momentum, double eps) {
-            return tuple_of(batch_norm(x, optional(weight), optional(bias), optional(running_mean),
-                                       optional(running_var), training, momentum, eps));
+           double momentum, double eps, const MaybeArray& residual, const std::string& activation) {
+            BatchNormed n =
+                batch_norm(x, optional(weight), optional(bias), optional(running_mean),
+                           optional(running_var), training, momentum, eps, optional(residual),
+                           parse_activation("batch_norm", activation));
+            return std::make_tuple(n.y, n.mean, n.invstd, n.shift);
         },
         arg("x"), arg("weight"), arg("bias"), arg("running_mean"), arg("running_var"),
-        arg("training"), arg("momentum"), arg("eps"), Arithmetic());
+        arg("training"), arg("momentum"), arg("eps"), arg("residual") = py::none(),
+        arg("activation") = "none", Arithmetic());
     m.def(
         "batch_norm_backward",
         [](const Array& dy, const Array& x, const MaybeArray& weight, const Array& mean,
-           const Array& invstd, bool training) {
-            return tuple_of(batch_norm_backward(dy, x, optional(weight), mean, invstd, training));
+           const Array& invstd, bool training, const MaybeArray& shift, const MaybeArray& kept,
+           const std::string& activation) {
+            BatchNormGradients g = batch_norm_backward(
+                dy, x, optional(weight), mean, invstd, training, optional(shift), optional(kept),
+                parse_activation("batch_norm_backward", activation));
+            return std::make_tuple(g.dx, g.dweight, g.dbias,
+                                   g.dresidual.defined() ? MaybeArray(g.dresidual) : std::nullopt);
         },
         arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("training"),
-        Arithmetic());
+        arg("shift") = py::none(), arg("kept") = py::none(), arg("activation") = "none", Arithmetic());
     m.def(
         "layer_norm",
         [](const Array& x, int64_t n_dims, const MaybeArray& weight, const MaybeArray& bias,

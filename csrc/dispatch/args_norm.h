@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "dispatch/args_gemm.h"
+
 namespace engine {
 
 // Mean and sum of squared deviations of every channel over one chunk of pixels.
@@ -11,31 +13,44 @@ struct ChannelStatsArgs {
     const float* src;
     int64_t src_ld, channels, pixels;  // pixels >= 1
     float *mean, *m2;
+    float* sum;  // channels floats of scratch
 };
 
-// sum_dy[c] = sum of dy, sum_dy_x[c] = sum of dy * (x - mean[c]) over one chunk of pixels.
-struct ChannelGradSumsArgs {
-    const float *dy, *x;
-    int64_t dy_ld, x_ld, channels, pixels;
-    const float* mean;
-    float *sum_dy, *sum_dy_x;
-};
-
-// dst = (src - mean[c]) * scale[c] + shift[c]
+// dst = activation((src - mean[c]) * scale[c] + shift[c] + residual)
 struct ChannelAffineArgs {
     const float* src;
     float* dst;
     int64_t src_ld, dst_ld, channels, pixels;
     const float *mean, *scale, *shift;
+    const float* residual;  // or null
+    int64_t residual_ld;
+    Activation activation;
 };
 
-// dx = dy * dy_scale[c] + (x - mean[c]) * x_scale[c] + shift[c]; with x null, dx = dy *
-// dy_scale[c].
+// g = dy * activation'(z), z being what the activation saw. Without `kept` that is recomputed:
+// z = (x - mean[c]) * scale[c] + shift[c]. When a residual was added, `kept` is the output for relu
+// and relu6, whose gradients see no more than that, and for the others the residual, to be added.
+//   sum_g[c] = sum of g, sum_g_x[c] = sum of g * (x - mean[c]) over one chunk of pixels
+struct ChannelGradSumsArgs {
+    const float *dy, *x;
+    int64_t dy_ld, x_ld, channels, pixels;
+    const float *mean, *scale, *shift;  // the last two only with an activation
+    Activation activation;
+    const float* kept;  // or null
+    float* g;           // written where there is `kept`
+    int64_t kept_ld, g_ld;
+    float *sum_g, *sum_g_x;
+};
+
+// dx = g * g_scale[c] + (x - mean[c]) * x_scale[c] + g_shift[c], with g as above from dy, where
+// g_scale is also the scale of z; with x null, dx = dy * g_scale[c].
 struct ChannelGradArgs {
     const float *dy, *x;
     float* dx;
     int64_t dy_ld, x_ld, dx_ld, channels, pixels;
-    const float *mean, *dy_scale, *x_scale, *shift;
+    const float *mean, *g_scale, *x_scale, *g_shift;
+    const float* shift;  // of z, with an activation
+    Activation activation;
 };
 
 // Rows of `columns` adjacent floats; mean and invstd have one entry per row.

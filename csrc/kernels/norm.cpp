@@ -1,20 +1,26 @@
 // Normalisation.
 //
-//   batch, group   y = (x - mean[c]) * scale[c] + shift[c], statistics per channel over pixels
-//                  dx = dy * a[c] + (x - mean[c]) * b[c] + c[c], after one pass of channel sums
+//   batch, group   y = activation((x - mean[c]) * scale[c] + shift[c] + residual), statistics per
+//                  channel over pixels
+//                  dx = g * a[c] + (x - mean[c]) * b[c] + c[c], after one pass of channel sums of
+//                  g = dy * activation'(...)
 //   layer          y = (x - mean) * invstd * weight + bias, statistics per row of adjacent floats
 //   response       y = x / (k + alpha / size * sum of x^2 over a window of channels)^beta
 //
 // Layout: channels-last with pixel strides for the first and last, dense rows for the second.
-// Method: channel statistics are taken chunk by chunk, twice over a chunk that still lies in
-// cache (mean, then squared deviations from that mean), so a mean large against the deviation
-// costs no digits; the op combines the chunks in double. Passes that only map read each element
-// once: four pixels per visit share one load of the channel's parameters.
+// Method: every pass reads each element once, in the order of memory: a visit takes four or eight
+// pixels, whose channels share one load of what belongs to the channel, sums included; these lie in
+// the first-level cache. Statistics are taken chunk by chunk from deviations from the mean of the
+// chunk's first pixels, so a mean large against the deviation costs no digits; the op combines the
+// chunks in double. What the activation saw is computed again from x in the backward passes.
 // Subtracting the mean before scaling, rather than folding it into the shift, costs one
 // instruction in a pass bound by memory and keeps constant channels exact.
+// Lost: sums in registers, 64 channels at a time down the pixels (memory is then read in pieces),
+// and taking each chunk twice, mean first (a fifth slower).
 // Row sums run over blocks of 4096 floats, four accumulators each, added up in double.
-// Registers: 8 accumulators + 4 means for statistics; 4 pixels + 3 parameters for the maps.
+// Registers: 4 pixels + 5 parameters for the maps, plus the constants of sigmoid.
 #include "dispatch/args.h"
+#include "kernels/activate.h"
 #include "simd/math.h"
 #include "simd/simd.h"
 
@@ -23,85 +29,137 @@ namespace ENGINE_ISA {
 
 namespace {
 
-template <int kVectors>
-inline void stats_block(const ChannelStatsArgs& a, int64_t c, int n) {
-    vf sum[kVectors], mean[kVectors], rest[kVectors];
-    for (int v = 0; v < kVectors; ++v) sum[v] = rest[v] = zero();
-    const float* p = a.src + c;
-    for (int64_t i = 0; i < a.pixels; ++i, p += a.src_ld)
-        for (int v = 0; v < kVectors; ++v) sum[v] = sum[v] + load_some(p + v * VL, n);
-    const vf count = set1(static_cast<float>(a.pixels));
-    for (int v = 0; v < kVectors; ++v) {
-        mean[v] = sum[v] / count;
-        sum[v] = zero();
-    }
-    p = a.src + c;
-    for (int64_t i = 0; i < a.pixels; ++i, p += a.src_ld)
-        for (int v = 0; v < kVectors; ++v) {
-            const vf d = load_some(p + v * VL, n) - mean[v];
-            rest[v] = rest[v] + d;
-            sum[v] = fma(d, d, sum[v]);
-        }
-    // What the rounded mean missed is the mean of the deviations.
-    for (int v = 0; v < kVectors; ++v) {
-        const vf missed = rest[v] / count;
-        store_some(a.mean + c + v * VL, mean[v] + missed, n);
-        store_some(a.m2 + c + v * VL, fnma(missed, rest[v], sum[v]), n);
-    }
+inline void fill_zero(float* p, int64_t count) {
+    for (int64_t i = 0; i < count; i += VL) store_some(p + i, zero(), lanes_left(count - i));
 }
 
-template <int kVectors>
-inline void grad_sums_block(const ChannelGradSumsArgs& a, int64_t c, int n) {
-    vf sum[kVectors], sum_x[kVectors], mean[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-        sum[v] = sum_x[v] = zero();
-        mean[v] = load_some(a.mean + c + v * VL, n);
-    }
-    const float *dy = a.dy + c, *x = a.x + c;
-    for (int64_t i = 0; i < a.pixels; ++i, dy += a.dy_ld, x += a.x_ld)
-        for (int v = 0; v < kVectors; ++v) {
-            const vf g = load_some(dy + v * VL, n);
-            sum[v] = sum[v] + g;
-            sum_x[v] = fma(g, load_some(x + v * VL, n) - mean[v], sum_x[v]);
-        }
-    for (int v = 0; v < kVectors; ++v) {
-        store_some(a.sum_dy + c + v * VL, sum[v], n);
-        store_some(a.sum_dy_x + c + v * VL, sum_x[v], n);
-    }
-}
+// Pixels per visit: what is kept per channel is loaded and stored once for all of them.
+constexpr int kVisit = 8;
 
+// Adds deviations from the shift (in a.mean) and their squares to a.sum and a.m2.
 template <int kPixels>
-inline void affine_pixels(const ChannelAffineArgs& a, const float* src, float* dst) {
+inline void stats_pixels(const ChannelStatsArgs& a, const float* src) {
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        const vf shift = load_some(a.mean + c, n);
+        vf sum = zero(), squares = zero();
+        for (int p = 0; p < kPixels; ++p) {
+            const vf d = load_some(src + p * a.src_ld + c, n) - shift;
+            sum = sum + d;
+            squares = fma(d, d, squares);
+        }
+        store_some(a.sum + c, load_some(a.sum + c, n) + sum, n);
+        store_some(a.m2 + c, load_some(a.m2 + c, n) + squares, n);
+    }
+}
+
+template <Activation kActivation, bool kResidual, int kPixels>
+inline void affine_pixels(const ChannelAffineArgs& a, int64_t first) {
+    const float* src = a.src + first * a.src_ld;
+    const float* residual = kResidual ? a.residual + first * a.residual_ld : nullptr;
+    float* dst = a.dst + first * a.dst_ld;
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
         const vf mean = load_some(a.mean + c, n), scale = load_some(a.scale + c, n);
         const vf shift = load_some(a.shift + c, n);
-        for (int p = 0; p < kPixels; ++p)
-            store_some(dst + p * a.dst_ld + c,
-                       fma(load_some(src + p * a.src_ld + c, n) - mean, scale, shift), n);
+        for (int p = 0; p < kPixels; ++p) {
+            vf z = fma(load_some(src + p * a.src_ld + c, n) - mean, scale, shift);
+            if (kResidual) z = z + load_some(residual + p * a.residual_ld + c, n);
+            store_some(dst + p * a.dst_ld + c, activate(kActivation, z), n);
+        }
     }
 }
 
-template <int kPixels>
-inline void grad_pixels(const ChannelGradArgs& a, const float* dy, const float* x, float* dx) {
+template <Activation kActivation, bool kKept, int kPixels>
+inline void grad_sums_pixels(const ChannelGradSumsArgs& a, int64_t first) {
+    constexpr bool kNeedsZ = kActivation > Activation::relu6 || !kKept;
+    const float *dy = a.dy + first * a.dy_ld, *x = a.x + first * a.x_ld;
+    const float* kept = kKept ? a.kept + first * a.kept_ld : nullptr;
+    float* stored = kKept ? a.g + first * a.g_ld : nullptr;
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
-        const vf dy_scale = load_some(a.dy_scale + c, n);
+        const vf mean = load_some(a.mean + c, n);
+        vf scale = zero(), shift = zero(), sum = zero(), sum_x = zero();
+        if (kActivation != Activation::none && kNeedsZ) {
+            scale = load_some(a.scale + c, n);
+            shift = load_some(a.shift + c, n);
+        }
+        for (int p = 0; p < kPixels; ++p) {
+            const vf centred = load_some(x + p * a.x_ld + c, n) - mean;
+            vf g = load_some(dy + p * a.dy_ld + c, n);
+            if (kActivation != Activation::none) {
+                vf z = kNeedsZ ? fma(centred, scale, shift) : zero();
+                if (kKept) z = z + load_some(kept + p * a.kept_ld + c, n);
+                g = activate_backward(kActivation, g, z);
+            }
+            if (kKept) store_some(stored + p * a.g_ld + c, g, n);
+            sum = sum + g;
+            sum_x = fma(g, centred, sum_x);
+        }
+        store_some(a.sum_g + c, load_some(a.sum_g + c, n) + sum, n);
+        store_some(a.sum_g_x + c, load_some(a.sum_g_x + c, n) + sum_x, n);
+    }
+}
+
+template <Activation kActivation, int kPixels>
+inline void grad_pixels(const ChannelGradArgs& a, int64_t first) {
+    const float* dy = a.dy + first * a.dy_ld;
+    const float* x = a.x ? a.x + first * a.x_ld : nullptr;
+    float* dx = a.dx + first * a.dx_ld;
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        const vf g_scale = load_some(a.g_scale + c, n);
         if (!x) {
             for (int p = 0; p < kPixels; ++p)
-                store_some(dx + p * a.dx_ld + c, load_some(dy + p * a.dy_ld + c, n) * dy_scale, n);
+                store_some(dx + p * a.dx_ld + c, load_some(dy + p * a.dy_ld + c, n) * g_scale, n);
             continue;
         }
         const vf mean = load_some(a.mean + c, n), x_scale = load_some(a.x_scale + c, n);
-        const vf shift = load_some(a.shift + c, n);
+        const vf g_shift = load_some(a.g_shift + c, n);
+        const vf shift = kActivation == Activation::none ? zero() : load_some(a.shift + c, n);
         for (int p = 0; p < kPixels; ++p) {
             const vf centred = load_some(x + p * a.x_ld + c, n) - mean;
-            const vf rest = fma(centred, x_scale, shift);
-            store_some(dx + p * a.dx_ld + c,
-                       fma(load_some(dy + p * a.dy_ld + c, n), dy_scale, rest), n);
+            vf g = load_some(dy + p * a.dy_ld + c, n);
+            if (kActivation != Activation::none)
+                g = activate_backward(kActivation, g, fma(centred, g_scale, shift));
+            const vf rest = fma(centred, x_scale, g_shift);
+            store_some(dx + p * a.dx_ld + c, fma(g, g_scale, rest), n);
         }
     }
 }
+
+template <Activation kActivation, bool kResidual>
+void affine(const ChannelAffineArgs& a) {
+    int64_t p = 0;
+    for (; p + 4 <= a.pixels; p += 4) affine_pixels<kActivation, kResidual, 4>(a, p);
+    for (; p < a.pixels; ++p) affine_pixels<kActivation, kResidual, 1>(a, p);
+}
+
+template <Activation kActivation, bool kKept>
+void grad_sums(const ChannelGradSumsArgs& a) {
+    fill_zero(a.sum_g, a.channels);
+    fill_zero(a.sum_g_x, a.channels);
+    int64_t p = 0;
+    for (; p + 4 <= a.pixels; p += 4) grad_sums_pixels<kActivation, kKept, 4>(a, p);
+    for (; p < a.pixels; ++p) grad_sums_pixels<kActivation, kKept, 1>(a, p);
+}
+
+template <Activation kActivation>
+void grad(const ChannelGradArgs& a) {
+    int64_t p = 0;
+    for (; p + 4 <= a.pixels; p += 4) grad_pixels<kActivation, 4>(a, p);
+    for (; p < a.pixels; ++p) grad_pixels<kActivation, 1>(a, p);
+}
+
+// Calls CALL(activation) with the constant.
+#define FOR_ACTIVATION(activation, CALL)                         \
+    switch (activation) {                                        \
+        case Activation::none: CALL(Activation::none); break;    \
+        case Activation::relu: CALL(Activation::relu); break;    \
+        case Activation::relu6: CALL(Activation::relu6); break;  \
+        case Activation::silu: CALL(Activation::silu); break;    \
+        case Activation::hardswish: CALL(Activation::hardswish); \
+    }
 
 constexpr int64_t kRowBlock = 4096;
 
@@ -183,32 +241,47 @@ inline vf power_of(vf d, float beta) {
 }  // namespace
 
 void channel_stats(const ChannelStatsArgs& a) {
-    int64_t c = 0;
-    for (; c + 4 * VL <= a.channels; c += 4 * VL) stats_block<4>(a, c, VL);
-    for (; c + VL <= a.channels; c += VL) stats_block<1>(a, c, VL);
-    if (c < a.channels) stats_block<1>(a, c, static_cast<int>(a.channels - c));
-}
-
-void channel_grad_sums(const ChannelGradSumsArgs& a) {
-    int64_t c = 0;
-    for (; c + 4 * VL <= a.channels; c += 4 * VL) grad_sums_block<4>(a, c, VL);
-    for (; c + VL <= a.channels; c += VL) grad_sums_block<1>(a, c, VL);
-    if (c < a.channels) grad_sums_block<1>(a, c, static_cast<int>(a.channels - c));
+    fill_zero(a.sum, a.channels);
+    fill_zero(a.m2, a.channels);
+    // Deviations are taken from the mean of the first pixels, or the first pixel where there are
+    // few: one of the values, so that a constant channel deviates by nothing.
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        vf shift = load_some(a.src + c, n);
+        if (a.pixels >= kVisit) {
+            for (int p = 1; p < kVisit; ++p) shift = shift + load_some(a.src + p * a.src_ld + c, n);
+            shift = shift * set1(1.0f / kVisit);
+        }
+        store_some(a.mean + c, shift, n);
+    }
+    int64_t p = 0;
+    for (; p + kVisit <= a.pixels; p += kVisit) stats_pixels<kVisit>(a, a.src + p * a.src_ld);
+    for (; p < a.pixels; ++p) stats_pixels<1>(a, a.src + p * a.src_ld);
+    const vf count = set1(static_cast<float>(a.pixels));
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        const vf sum = load_some(a.sum + c, n), off = sum / count;
+        store_some(a.mean + c, load_some(a.mean + c, n) + off, n);
+        store_some(a.m2 + c, max_raw(zero(), fnma(off, sum, load_some(a.m2 + c, n))), n);
+    }
 }
 
 void channel_affine(const ChannelAffineArgs& a) {
-    int64_t p = 0;
-    for (; p + 4 <= a.pixels; p += 4)
-        affine_pixels<4>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
-    for (; p < a.pixels; ++p) affine_pixels<1>(a, a.src + p * a.src_ld, a.dst + p * a.dst_ld);
+#define CALL(activation) a.residual ? affine<activation, true>(a) : affine<activation, false>(a)
+    FOR_ACTIVATION(a.activation, CALL)
+#undef CALL
+}
+
+void channel_grad_sums(const ChannelGradSumsArgs& a) {
+#define CALL(activation) a.kept ? grad_sums<activation, true>(a) : grad_sums<activation, false>(a)
+    FOR_ACTIVATION(a.activation, CALL)
+#undef CALL
 }
 
 void channel_grad(const ChannelGradArgs& a) {
-    int64_t p = 0;
-    for (; p + 4 <= a.pixels; p += 4)
-        grad_pixels<4>(a, a.dy + p * a.dy_ld, a.x ? a.x + p * a.x_ld : nullptr, a.dx + p * a.dx_ld);
-    for (; p < a.pixels; ++p)
-        grad_pixels<1>(a, a.dy + p * a.dy_ld, a.x ? a.x + p * a.x_ld : nullptr, a.dx + p * a.dx_ld);
+#define CALL(activation) grad<activation>(a)
+    FOR_ACTIVATION(a.activation, CALL)
+#undef CALL
 }
 
 void row_norm_forward(const RowNormArgs& a) {

@@ -23,7 +23,7 @@ int64_t grain_of(int64_t work_per_item) {
 // Runs the statistics kernel over all chunks of all groups of `pixels` adjacent pixels; chunk k of
 // group g writes to row g * chunks + k of the partials.
 void chunk_statistics(const ChannelView& x, int64_t groups, int64_t pixels, int64_t chunks,
-                      int64_t per_chunk, float* mean, float* m2) {
+                      int64_t per_chunk, float* mean, float* m2, float* sum) {
     // Few chunks (a fully connected layer) are shared out by channels too.
     const int64_t items = groups * chunks;
     const int64_t width = items >= kManyChunks ? x.channels : kChannelBlock;
@@ -40,30 +40,37 @@ void chunk_statistics(const ChannelView& x, int64_t groups, int64_t pixels, int6
             a.pixels = std::min(per_chunk, pixels - start);
             a.mean = mean + row * x.channels + first;
             a.m2 = m2 + row * x.channels + first;
+            a.sum = sum + row * x.channels + first;
             kernels().channel_stats(a);
         }
     });
 }
 
-// y = (x - mean) * scale + shift; parameters of image i at offset i * parameter_step.
-void apply_affine(const ChannelView& x, const Array& y, const float* mean, const float* scale,
-                  const float* shift, int64_t parameter_step) {
-    const int64_t total = x.images * x.pixels;
-    parallel_for(total, grain_of(2 * x.channels), [&](int64_t begin, int64_t end, int) {
-        while (begin < end) {
-            const int64_t image = parameter_step ? begin / x.pixels : 0;
-            const int64_t stop = parameter_step ? std::min(end, (image + 1) * x.pixels) : end;
-            ChannelAffineArgs a{};
-            a.src = x.data() + begin * x.ld;
-            a.dst = y.f32() + begin * x.channels;
-            a.src_ld = x.ld, a.dst_ld = x.channels, a.channels = x.channels;
-            a.pixels = stop - begin;
-            a.mean = mean + image * parameter_step;
-            a.scale = scale + image * parameter_step;
-            a.shift = shift + image * parameter_step;
-            kernels().channel_affine(a);
-            begin = stop;
+struct AffineMap {
+    const float *mean, *scale, *shift;
+    int64_t image_step;  // between the parameters of two images; 0 = shared by all
+    const ChannelView* residual = nullptr;
+    Activation activation = Activation::none;
+};
+
+// y = activation((x - mean) * scale + shift + residual), last pixels first: they were read last and
+// are still near.
+void apply_affine(const ChannelView& x, const Array& y, const AffineMap& map) {
+    const int64_t channels = x.channels;
+    each_block_backwards(x, map.image_step != 0, [&](int64_t image, int64_t begin, int64_t end) {
+        ChannelAffineArgs a{};
+        a.src = x.data() + begin * x.ld;
+        a.dst = y.f32() + begin * channels;
+        a.src_ld = x.ld, a.dst_ld = channels, a.channels = channels, a.pixels = end - begin;
+        a.mean = map.mean + image * map.image_step;
+        a.scale = map.scale + image * map.image_step;
+        a.shift = map.shift + image * map.image_step;
+        if (map.residual) {
+            a.residual = map.residual->data() + begin * map.residual->ld;
+            a.residual_ld = map.residual->ld;
         }
+        a.activation = map.activation;
+        kernels().channel_affine(a);
     });
 }
 
@@ -125,12 +132,23 @@ Array restore(const Array& pixels, const Dims& shape) {
     return pixels;
 }
 
-Normed batch_norm(const Array& input, const Array* weight, const Array* bias,
-                  const Array* running_mean, const Array* running_var, bool training,
-                  double momentum, double eps) {
+void expect_same_shape(const char* op, const char* name, const Array& a, const Array& input) {
+    ENGINE_CHECK(a.shape() == input.shape(), Kind::value, "[", op, "] expected ", name,
+                 " of the input's shape ", to_string(input.shape()), ", got ", to_string(a.shape()),
+                 ": make them equal");
+}
+
+BatchNormed batch_norm(const Array& input, const Array* weight, const Array* bias,
+                       const Array* running_mean, const Array* running_var, bool training,
+                       double momentum, double eps, const Array* residual, Activation activation) {
     const char* op = "batch_norm";
     expect_eps(op, eps);
     const ChannelView x = channel_view(op, "input", input);
+    ChannelView added;
+    if (residual) {
+        added = channel_view(op, "residual", *residual);
+        expect_same_shape(op, "residual", *residual, input);
+    }
     const int64_t channels = x.channels, count = x.images * x.pixels;
     const Array w = weight ? channel_parameter(op, "weight", *weight, channels) : Array();
     const Array b = bias ? channel_parameter(op, "bias", *bias, channels) : Array();
@@ -149,21 +167,22 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias,
                  "] expected momentum between 0 and 1, got ", momentum,
                  ": PyTorch's default is 0.1");
 
-    Normed out{new_pixels(input.shape()), empty({channels}), empty({channels})};
-    Workspace parameters(static_cast<size_t>(2 * channels) * sizeof(float));
-    float *scale = parameters.f32(), *shift = scale + channels;
+    BatchNormed out{new_pixels(input.shape()), empty({channels}), empty({channels}),
+                    empty({channels})};
+    Workspace parameters(static_cast<size_t>(channels) * sizeof(float));
+    float *scale = parameters.f32(), *shift = out.shift.f32();
     float *mean_out = out.mean.f32(), *invstd_out = out.invstd.f32();
     // Fills the outputs and parameters of one channel.
     const auto finish = [&](int64_t c, double mean, double variance) {
         const double invstd = 1.0 / std::sqrt(variance + eps);
-        const double scaled = w.defined() ? invstd * static_cast<double>(w.f32()[c]) : invstd;
         mean_out[c] = static_cast<float>(mean);
         invstd_out[c] = static_cast<float>(invstd);
-        scale[c] = static_cast<float>(scaled);
+        // In single precision as in the backward pass, which must see the same signs.
+        scale[c] = w.defined() ? invstd_out[c] * w.f32()[c] : invstd_out[c];
         // The part of the mean that float does not hold goes into the shift.
         const double rest = std::isfinite(mean) ? mean - static_cast<double>(mean_out[c]) : 0.0;
         shift[c] = static_cast<float>((b.defined() ? static_cast<double>(b.f32()[c]) : 0.0) -
-                                      rest * scaled);
+                                      rest * static_cast<double>(scale[c]));
     };
 
     if (!training) {
@@ -175,16 +194,18 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias,
     } else if (count == 0) {
         std::fill_n(mean_out, channels, 0.0f);
         std::fill_n(invstd_out, channels, 0.0f);
-        return {restore(out.y, input.shape()), out.mean, out.invstd};
+        std::fill_n(shift, channels, 0.0f);
+        out.y = restore(out.y, input.shape());
+        return out;
     } else {
         const int64_t per_chunk = pixels_per_chunk(channels),
                       chunks = (count + per_chunk - 1) / per_chunk;
-        Workspace partials(static_cast<size_t>(2 * chunks * channels) * sizeof(float));
+        Workspace partials(static_cast<size_t>(3 * chunks * channels) * sizeof(float));
         Workspace totals(static_cast<size_t>(2 * channels) * sizeof(double));
         float *means = partials.f32(), *m2s = means + chunks * channels;
         auto* mean = static_cast<double*>(totals.data());
         double* m2 = mean + channels;
-        chunk_statistics(x, 1, count, chunks, per_chunk, means, m2s);
+        chunk_statistics(x, 1, count, chunks, per_chunk, means, m2s, m2s + chunks * channels);
         const double all = static_cast<double>(count);
         parallel_for(channels, grain_of(8 * chunks), [&](int64_t begin, int64_t end, int) {
             std::fill(mean + begin, mean + end, 0.0);
@@ -222,8 +243,9 @@ Normed batch_norm(const Array& input, const Array* weight, const Array* bias,
             running_var->mark_written();
         }
     }
-    apply_affine(x, out.y, mean_out, scale, shift, 0);
-    return {restore(out.y, input.shape()), out.mean, out.invstd};
+    apply_affine(x, out.y, {mean_out, scale, shift, 0, residual ? &added : nullptr, activation});
+    out.y = restore(out.y, input.shape());
+    return out;
 }
 
 Normed group_norm(const Array& input, int64_t groups, const Array* weight, const Array* bias,
@@ -246,12 +268,13 @@ Normed group_norm(const Array& input, int64_t groups, const Array* weight, const
     const int64_t per_chunk = pixels_per_chunk(channels),
                   chunks = (pixels + per_chunk - 1) / per_chunk;
     const int64_t width = channels / groups;
-    Workspace partials(static_cast<size_t>(2 * images * chunks * channels) * sizeof(float));
+    Workspace partials(static_cast<size_t>(3 * images * chunks * channels) * sizeof(float));
     Workspace parameters(static_cast<size_t>(3 * images * channels) * sizeof(float));
     float *means = partials.f32(), *m2s = means + images * chunks * channels;
     float *mean = parameters.f32(), *scale = mean + images * channels,
           *shift = scale + images * channels;
-    chunk_statistics(x, images, pixels, chunks, per_chunk, means, m2s);
+    chunk_statistics(x, images, pixels, chunks, per_chunk, means, m2s,
+                     m2s + images * chunks * channels);
     const double all = static_cast<double>(width * pixels);
     parallel_for(
         images * groups, grain_of(8 * chunks * width), [&](int64_t begin, int64_t end, int) {
@@ -291,7 +314,7 @@ Normed group_norm(const Array& input, int64_t groups, const Array* weight, const
                 }
             }
         });
-    apply_affine(x, out.y, mean, scale, shift, channels);
+    apply_affine(x, out.y, {mean, scale, shift, channels});
     return {restore(out.y, input.shape()), out.mean, out.invstd};
 }
 

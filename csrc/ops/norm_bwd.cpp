@@ -35,10 +35,19 @@ Array expect_saved(const char* op, const char* name, const Array& a, const Dims&
     return contiguous(a);
 }
 
-// Channel sums of dy and dy * (x - mean) for each of `groups` runs of `pixels` adjacent pixels,
-// into double arrays [groups][channels]; the mean of run g stands at mean + g * mean_step.
+// What lies between dy and the gradient g of the normalised values.
+struct Through {
+    Activation activation = Activation::none;
+    const float *scale = nullptr, *shift = nullptr;  // of what the activation saw
+    const ChannelView* kept = nullptr;
+    const Array* g = nullptr;  // written where there is `kept`
+};
+
+// Channel sums of g and g * (x - mean) for each of `groups` runs of `pixels` adjacent pixels,
+// into double arrays [groups][channels]; the mean of run k stands at mean + k * mean_step.
 void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, int64_t pixels,
-                   const float* mean, int64_t mean_step, double* sum_dy, double* sum_dy_x) {
+                   const float* mean, int64_t mean_step, const Through& through, double* sum_g,
+                   double* sum_g_x) {
     const int64_t channels = x.channels, per_chunk = pixels_per_chunk(channels);
     const int64_t chunks = (pixels + per_chunk - 1) / per_chunk, items = groups * chunks;
     Workspace partials(static_cast<size_t>(2 * items * channels) * sizeof(float));
@@ -50,22 +59,30 @@ void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, 
         for (int64_t item = begin; item < end; ++item) {
             const int64_t row = item / blocks, first = item % blocks * width;
             const int64_t group = row / chunks, start = row % chunks * per_chunk;
+            const int64_t pixel = group * pixels + start;
             ChannelGradSumsArgs a{};
-            a.dy = dy.data() + (group * pixels + start) * dy.ld + first;
-            a.x = x.data() + (group * pixels + start) * x.ld + first;
+            a.dy = dy.data() + pixel * dy.ld + first;
+            a.x = x.data() + pixel * x.ld + first;
             a.dy_ld = dy.ld, a.x_ld = x.ld;
             a.channels = std::min(width, channels - first);
             a.pixels = std::min(per_chunk, pixels - start);
             a.mean = mean + group * mean_step + first;
-            a.sum_dy = sums + row * channels + first;
-            a.sum_dy_x = sums_x + row * channels + first;
+            a.activation = through.activation;
+            if (through.scale) a.scale = through.scale + first, a.shift = through.shift + first;
+            if (through.kept) {
+                a.kept = through.kept->data() + pixel * through.kept->ld + first;
+                a.g = through.g->f32() + pixel * channels + first;
+                a.kept_ld = through.kept->ld, a.g_ld = channels;
+            }
+            a.sum_g = sums + row * channels + first;
+            a.sum_g_x = sums_x + row * channels + first;
             kernels().channel_grad_sums(a);
         }
     });
     const int64_t all_channels = groups * channels;
     parallel_for(all_channels, grain_of(4 * chunks), [&](int64_t begin, int64_t end, int) {
-        std::fill(sum_dy + begin, sum_dy + end, 0.0);
-        std::fill(sum_dy_x + begin, sum_dy_x + end, 0.0);
+        std::fill(sum_g + begin, sum_g + end, 0.0);
+        std::fill(sum_g_x + begin, sum_g_x + end, 0.0);
         while (begin < end) {
             const int64_t group = begin / channels, stop = std::min(end, (group + 1) * channels);
             for (int64_t k = 0; k < chunks; ++k) {
@@ -73,8 +90,8 @@ void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, 
                 const float* row = sums + (group * chunks + k) * channels - group * channels;
                 const float* row_x = sums_x + (group * chunks + k) * channels - group * channels;
                 for (int64_t i = begin; i < stop; ++i) {
-                    sum_dy[i] += static_cast<double>(row[i]);
-                    sum_dy_x[i] += static_cast<double>(row_x[i]);
+                    sum_g[i] += static_cast<double>(row[i]);
+                    sum_g_x[i] += static_cast<double>(row_x[i]);
                 }
             }
             begin = stop;
@@ -83,31 +100,29 @@ void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, 
 }
 
 struct GradientMap {
-    const float *mean, *dy_scale, *x_scale, *shift;
+    const float *mean, *g_scale, *x_scale, *g_shift;
     int64_t image_step;  // between the parameters of two images; 0 = shared by all
     bool uses_x;
+    Activation activation = Activation::none;
+    const float* shift = nullptr;
 };
 
 void apply_gradient(const ChannelView& dy, const ChannelView& x, const Array& dx,
                     const GradientMap& map) {
-    const int64_t channels = x.channels;
-    parallel_for(x.images * x.pixels, grain_of(4 * channels), [&](int64_t begin, int64_t end, int) {
-        while (begin < end) {
-            const int64_t image = map.image_step ? begin / x.pixels : 0;
-            const int64_t stop = map.image_step ? std::min(end, (image + 1) * x.pixels) : end;
-            ChannelGradArgs a{};
-            a.dy = dy.data() + begin * dy.ld;
-            a.x = map.uses_x ? x.data() + begin * x.ld : nullptr;
-            a.dx = dx.f32() + begin * channels;
-            a.dy_ld = dy.ld, a.x_ld = x.ld, a.dx_ld = channels;
-            a.channels = channels, a.pixels = stop - begin;
-            a.mean = map.mean + image * map.image_step;
-            a.dy_scale = map.dy_scale + image * map.image_step;
-            a.x_scale = map.x_scale + image * map.image_step;
-            a.shift = map.shift + image * map.image_step;
-            kernels().channel_grad(a);
-            begin = stop;
-        }
+    each_block_backwards(x, map.image_step != 0, [&](int64_t image, int64_t begin, int64_t end) {
+        ChannelGradArgs a{};
+        a.dy = dy.data() + begin * dy.ld;
+        a.x = map.uses_x ? x.data() + begin * x.ld : nullptr;
+        a.dx = dx.f32() + begin * x.channels;
+        a.dy_ld = dy.ld, a.x_ld = x.ld, a.dx_ld = x.channels;
+        a.channels = x.channels, a.pixels = end - begin;
+        a.mean = map.mean + image * map.image_step;
+        a.g_scale = map.g_scale + image * map.image_step;
+        a.x_scale = map.x_scale + image * map.image_step;
+        a.g_shift = map.g_shift + image * map.image_step;
+        a.shift = map.shift;
+        a.activation = map.activation;
+        kernels().channel_grad(a);
     });
 }
 
@@ -119,38 +134,62 @@ Array zeros(const Dims& shape) {
 
 }  // namespace
 
-NormGradients batch_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight,
-                                  const Array& mean_given, const Array& invstd_given,
-                                  bool training) {
+BatchNormGradients batch_norm_backward(const Array& dy_given, const Array& x_given,
+                                       const Array* weight, const Array& mean_given,
+                                       const Array& invstd_given, bool training,
+                                       const Array* shift_given, const Array* kept_given,
+                                       Activation activation) {
     const char* op = "batch_norm_backward";
     const ChannelView dy = channel_view(op, "dy", dy_given), x = channel_view(op, "input", x_given);
-    expect_same_shape(op, dy_given, x_given);
+    expect_same_shape(op, "dy", dy_given, x_given);
     const int64_t channels = x.channels, count = x.images * x.pixels;
     const Array w = weight ? channel_parameter(op, "weight", *weight, channels) : Array();
     const Array mean = expect_saved(op, "mean", mean_given, {channels});
     const Array invstd = expect_saved(op, "invstd", invstd_given, {channels});
-    const Array dx = new_pixels(x_given.shape());
-    if (count == 0) return {restore(dx, x_given.shape()), zeros({channels}), zeros({channels})};
-
-    NormGradients out{dx, empty({channels}), empty({channels})};
-    Workspace totals(static_cast<size_t>(2 * channels) * sizeof(double));
-    Workspace parameters(static_cast<size_t>(3 * channels) * sizeof(float));
-    auto* sum_dy = static_cast<double*>(totals.data());
-    double* sum_dy_x = sum_dy + channels;
-    float *dy_scale = parameters.f32(), *x_scale = dy_scale + channels, *shift = x_scale + channels;
-    gradient_sums(dy, x, 1, count, mean.f32(), 0, sum_dy, sum_dy_x);
-    for (int64_t c = 0; c < channels; ++c) {
-        const double inv = static_cast<double>(invstd.f32()[c]);
-        const double scale = w.defined() ? inv * static_cast<double>(w.f32()[c]) : inv;
-        out.dweight.f32()[c] = static_cast<float>(sum_dy_x[c] * inv);
-        out.dbias.f32()[c] = static_cast<float>(sum_dy[c]);
-        dy_scale[c] = static_cast<float>(scale);
-        x_scale[c] =
-            static_cast<float>(-scale * inv * inv * sum_dy_x[c] / static_cast<double>(count));
-        shift[c] = static_cast<float>(-scale * sum_dy[c] / static_cast<double>(count));
+    const bool activated = activation != Activation::none, masked = activated && kept_given;
+    ENGINE_CHECK(!activated || shift_given, Kind::value, "[", op,
+                 "] expected shift with an activation, got None: pass what the forward call gave");
+    const Array z_shift = activated ? expect_saved(op, "shift", *shift_given, {channels}) : Array();
+    ChannelView kept;
+    if (masked) {
+        kept = channel_view(op, "kept", *kept_given);
+        expect_same_shape(op, "kept", *kept_given, x_given);
     }
-    apply_gradient(dy, x, dx, {mean.f32(), dy_scale, x_scale, shift, 0, training});
+    const Array dx = new_pixels(x_given.shape());
+    const Array g = masked ? new_pixels(x_given.shape()) : Array();
+    BatchNormGradients out{dx, empty({channels}), empty({channels}), g};
+    if (count == 0) {
+        out.dweight = zeros({channels}), out.dbias = zeros({channels});
+    } else {
+        Workspace totals(static_cast<size_t>(2 * channels) * sizeof(double));
+        Workspace parameters(static_cast<size_t>(3 * channels) * sizeof(float));
+        auto* sum_g = static_cast<double*>(totals.data());
+        double* sum_g_x = sum_g + channels;
+        float *g_scale = parameters.f32(), *x_scale = g_scale + channels;
+        float* g_shift = x_scale + channels;
+        for (int64_t c = 0; c < channels; ++c)
+            g_scale[c] = w.defined() ? invstd.f32()[c] * w.f32()[c] : invstd.f32()[c];
+        Through through{activation};
+        if (activated) through.scale = g_scale, through.shift = z_shift.f32();
+        if (masked) through.kept = &kept, through.g = &g;
+        gradient_sums(dy, x, 1, count, mean.f32(), 0, through, sum_g, sum_g_x);
+        for (int64_t c = 0; c < channels; ++c) {
+            const double inv = static_cast<double>(invstd.f32()[c]);
+            const double scale = w.defined() ? inv * static_cast<double>(w.f32()[c]) : inv;
+            out.dweight.f32()[c] = static_cast<float>(sum_g_x[c] * inv);
+            out.dbias.f32()[c] = static_cast<float>(sum_g[c]);
+            // Without batch statistics the gradient is a factor only.
+            const double share = training ? -scale / static_cast<double>(count) : 0.0;
+            x_scale[c] = static_cast<float>(share * inv * inv * sum_g_x[c]);
+            g_shift[c] = static_cast<float>(share * sum_g[c]);
+        }
+        GradientMap map{mean.f32(), g_scale, x_scale,
+                        g_shift,    0,       training || (activated && !masked)};
+        if (activated && !masked) map.activation = activation, map.shift = z_shift.f32();
+        apply_gradient(masked ? channel_view(op, "g", g) : dy, x, dx, map);
+    }
     out.dx = restore(dx, x_given.shape());
+    if (masked) out.dresidual = restore(g, x_given.shape());
     return out;
 }
 
@@ -181,7 +220,7 @@ NormGradients group_norm_backward(const Array& dy_given, const Array& x_given, c
     float* shift = x_scale + entries;
     for (int64_t i = 0; i < entries; ++i)
         means[i] = mean.f32()[i / channels * groups + i % channels / width];
-    gradient_sums(dy, x, images, x.pixels, means, channels, sum_dy, sum_dy_x);
+    gradient_sums(dy, x, images, x.pixels, means, channels, {}, sum_dy, sum_dy_x);
     const double all = static_cast<double>(width * x.pixels);
     for (int64_t item = 0; item < images * groups; ++item) {
         const int64_t first = item / groups * channels + item % groups * width;

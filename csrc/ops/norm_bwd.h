@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/array.h"
+#include "dispatch/args_gemm.h"
 
 namespace engine {
 
@@ -9,8 +10,17 @@ struct NormGradients {
     Array dx, dweight, dbias;
 };
 
-NormGradients batch_norm_backward(const Array& dy, const Array& x, const Array* weight,
-                                  const Array& mean, const Array& invstd, bool training);
+struct BatchNormGradients {
+    Array dx, dweight, dbias;
+    Array dresidual;  // only where it differs from dy: with a residual and an activation
+};
+
+// `shift` (null without activation) as the forward call gave it; `kept` (null without residual) is
+// its result for relu and relu6, the residual for the other activations.
+BatchNormGradients batch_norm_backward(const Array& dy, const Array& x, const Array* weight,
+                                       const Array& mean, const Array& invstd, bool training,
+                                       const Array* shift, const Array* kept,
+                                       Activation activation);
 NormGradients layer_norm_backward(const Array& dy, const Array& x, const Array* weight,
                                   const Array& mean, const Array& invstd, int64_t n_dims);
 NormGradients group_norm_backward(const Array& dy, const Array& x, const Array* weight,

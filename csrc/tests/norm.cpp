@@ -3,6 +3,7 @@
 #include "tests/guard.h"
 #include "tests/test.h"
 
+using engine::Activation;
 using engine::kernels;
 
 namespace {
@@ -29,16 +30,18 @@ void check_channels(int64_t channels, int64_t pixels, Against side) {
 
     Guarded<float> mean(channels, side), m2(channels, side), sum(channels, side),
         sum_x(channels, side);
-    kernels().channel_stats({x, x_ld, channels, pixels, mean, m2});
-    kernels().channel_grad_sums({dy, x, dy_ld, x_ld, channels, pixels, mean, sum, sum_x});
+    kernels().channel_stats({x, x_ld, channels, pixels, mean, m2, sum});
+    kernels().channel_grad_sums({dy, x, dy_ld, x_ld, channels, pixels, mean, nullptr, nullptr,
+                                 Activation::none, nullptr, nullptr, 0, 0, sum, sum_x});
     Guarded<float> y(extent(pixels, out_ld, channels), side),
         dx(extent(pixels, out_ld, channels), side);
     Guarded<float> scaled(extent(pixels, out_ld, channels), side);
-    kernels().channel_affine({x, y, x_ld, out_ld, channels, pixels, mean, scale, shift});
-    kernels().channel_grad(
-        {dy, x, dx, dy_ld, x_ld, out_ld, channels, pixels, mean, scale, third, shift});
+    kernels().channel_affine(
+        {x, y, x_ld, out_ld, channels, pixels, mean, scale, shift, nullptr, 0, Activation::none});
+    kernels().channel_grad({dy, x, dx, dy_ld, x_ld, out_ld, channels, pixels, mean, scale, third,
+                            shift, nullptr, Activation::none});
     kernels().channel_grad({dy, nullptr, scaled, dy_ld, 0, out_ld, channels, pixels, nullptr, scale,
-                            nullptr, nullptr});
+                            nullptr, nullptr, nullptr, Activation::none});
 
     for (int64_t c = 0; c < channels; ++c) {
         double total = 0, squares = 0, total_dy = 0, total_dy_x = 0;
@@ -60,6 +63,79 @@ void check_channels(int64_t channels, int64_t pixels, Against side) {
             CHECK_CLOSE(dx[p * out_ld + c], g * scale[c] + centred * third[c] + shift[c], 2e-6);
             CHECK_CLOSE(scaled[p * out_ld + c], g * scale[c], 1e-6);
         }
+    }
+}
+
+double activated(Activation activation, double z) {
+    switch (activation) {
+        case Activation::relu: return std::max(z, 0.0);
+        case Activation::relu6: return std::min(std::max(z, 0.0), 6.0);
+        case Activation::silu: return z / (1 + std::exp(-z));
+        case Activation::hardswish: return z * std::min(std::max(z + 3, 0.0), 6.0) / 6;
+        default: return z;
+    }
+}
+
+double slope(Activation activation, double z) {
+    const double s = 1 / (1 + std::exp(-z));
+    switch (activation) {
+        case Activation::relu: return z > 0;
+        case Activation::relu6: return z > 0 && z < 6;
+        case Activation::silu: return s * (1 + z * (1 - s));
+        case Activation::hardswish: return z <= -3 ? 0 : z < 3 ? z / 3 + 0.5 : 1;
+        default: return 1;
+    }
+}
+
+// Maps and gradients through residual and activation; x far enough apart to reach every branch.
+void check_activated(Activation activation, bool with_residual, int64_t channels, int64_t pixels,
+                     Against side) {
+    engine_test::describe(channels, " channels, ", pixels, " pixels, activation ",
+                          static_cast<int>(activation), with_residual ? ", residual" : "");
+    Numbers numbers(static_cast<uint32_t>(channels * 7 + pixels));
+    const int64_t x_ld = channels + 1, r_ld = channels + 2, y_ld = channels + 3;
+    Guarded<float> x(extent(pixels, x_ld, channels), side),
+        residual(extent(pixels, r_ld, channels), side), dy(pixels * channels, side);
+    Guarded<float> mean(channels, side), scale(channels, side), shift(channels, side),
+        x_scale(channels, side), g_shift(channels, side);
+    numbers.fill(x, -8.0f, 8.0f);
+    numbers.fill(residual, -2.0f, 2.0f);
+    for (auto* buffer : {&dy, &mean, &scale, &shift, &x_scale, &g_shift}) numbers.fill(*buffer);
+    for (auto* buffer : {&x, &residual, &dy, &mean, &scale, &shift, &x_scale, &g_shift})
+        buffer->freeze();
+    const float* added = with_residual ? residual.data() : nullptr;
+    Guarded<float> y(extent(pixels, y_ld, channels), side);
+    kernels().channel_affine(
+        {x, y, x_ld, y_ld, channels, pixels, mean, scale, shift, added, r_ld, activation});
+    y.freeze();
+    const bool output = activation == Activation::relu || activation == Activation::relu6;
+    Guarded<float> g(pixels * channels, side), sum(channels, side), sum_x(channels, side),
+        dx(pixels * channels, side);
+    kernels().channel_grad_sums({dy, x, channels, x_ld, channels, pixels, mean, scale, shift,
+                                 activation, added ? (output ? y.data() : added) : nullptr,
+                                 added ? g.data() : nullptr, output ? y_ld : r_ld, channels, sum,
+                                 sum_x});
+    if (!added)
+        kernels().channel_grad({dy, x, dx, channels, x_ld, channels, channels, pixels, mean, scale,
+                                x_scale, g_shift, shift, activation});
+    for (int64_t c = 0; c < channels; ++c) {
+        double total = 0, total_x = 0;
+        for (int64_t p = 0; p < pixels; ++p) {
+            const double centred = double{x[p * x_ld + c]} - mean[c];
+            const double z =
+                centred * scale[c] + shift[c] + (added ? double{residual[p * r_ld + c]} : 0.0);
+            const double exact = dy[p * channels + c] * slope(activation, z);
+            CHECK_CLOSE(y[p * y_ld + c], activated(activation, z), 5e-6);
+            total += exact;
+            total_x += exact * centred;
+            if (added)
+                CHECK_CLOSE(g[p * channels + c], exact, 5e-6);
+            else
+                CHECK_CLOSE(dx[p * channels + c],
+                            exact * scale[c] + centred * x_scale[c] + g_shift[c], 1e-5);
+        }
+        CHECK_CLOSE(sum[c], total, 1e-5 + sum_tolerance(pixels));
+        CHECK_CLOSE(sum_x[c], total_x, 10 * (1e-5 + sum_tolerance(pixels)));
     }
 }
 
@@ -155,6 +231,16 @@ TEST(channel_statistics_maps_and_gradients) {
     for (Against side : {Against::end, Against::start})
         for (int64_t channels : channel_counts())
             for (int64_t pixels : {1, 4, 7, 100}) check_channels(channels, pixels, side);
+}
+
+TEST(channel_maps_with_residual_and_activation) {
+    for (Against side : {Against::end, Against::start})
+        for (Activation activation : {Activation::none, Activation::relu, Activation::relu6,
+                                      Activation::silu, Activation::hardswish})
+            for (bool residual : {false, true})
+                for (int64_t channels : channel_counts())
+                    for (int64_t pixels : {1, 7, 100})
+                        check_activated(activation, residual, channels, pixels, side);
 }
 
 TEST(layer_norm_rows) {

@@ -9,6 +9,7 @@ from engine import functional as F, init, nn
 from engine.tensor import Tensor, tensor
 
 __all__ = [
+    "RELU",
     "BasicConv2d",
     "ConvNormActivation",
     "LayerNorm2d",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 Factory = Callable[..., nn.Module]
+
+# Where a family's module tree has no activation of its own.
+RELU = nn.ReLU()
 
 
 class ConvNormActivation(nn.Sequential):
@@ -122,8 +126,8 @@ class SqueezeExcitation(nn.Module):
         self.scale_activation = scale_activation()
 
     def forward(self, input: Tensor) -> Tensor:
-        scale = self.fc2(self.activation(self.fc1(self.avgpool(input))))
-        return input * self.scale_activation(scale)
+        scale = nn.run((self.avgpool, self.fc1, self.activation, self.fc2, self.scale_activation), input)
+        return input * scale
 
 
 def to_tokens(x: Tensor) -> Tensor:
@@ -241,7 +245,7 @@ class BasicConv2d(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(x)))
+        return nn.run((self.conv, self.bn, RELU), x)
 
 
 def imagenet_to_inception(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from engine import functional as F, init, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
-from engine.models.blocks import zero_bias
+from engine.models.blocks import RELU, zero_bias
 from engine.tensor import Tensor, cat
 
 __all__ = ["DenseNet", "densenet121", "densenet161", "densenet169", "densenet201"]
@@ -29,8 +29,7 @@ class _DenseLayer(nn.Module):
         self.drop_rate = drop_rate
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(self.relu1(self.norm1(x)))
-        x = self.conv2(self.relu2(self.norm2(x)))
+        x = nn.run((self.norm1, self.relu1, self.conv1, self.norm2, self.relu2, self.conv2), x)
         return F.dropout(x, self.drop_rate, self.training) if self.drop_rate > 0 else x
 
 
@@ -127,7 +126,7 @@ class DenseNet(Model):
             zero_bias(module)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return F.relu(self.features(x))
+        return nn.run((self.features,), x, activation=RELU)
 
     def forward_head(self, x: Tensor) -> Tensor:
         return self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))

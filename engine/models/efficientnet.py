@@ -126,8 +126,9 @@ class _Block(nn.Module):
         self.use_res_connect = stride == 1 and inputs == outputs
 
     def forward(self, input: Tensor) -> Tensor:
-        result = self.block(input)
-        return self.stochastic_depth(result) + input if self.use_res_connect else result
+        if not self.use_res_connect:
+            return self.block(input)
+        return nn.run((self.block, self.stochastic_depth), input, residual=input)
 
 
 class EfficientNet(Model):

@@ -42,7 +42,7 @@ class _InvertedResidual(nn.Module):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.layers(input) + input if self.apply_residual else self.layers(input)
+        return nn.run((self.layers,), input, residual=input if self.apply_residual else None)
 
 
 def _stem(in_chans: int, first: int, second: int) -> list[nn.Module]:

@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
         self.conv = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.use_res_connect else self.conv(x)
+        return nn.run((self.conv,), x, residual=x if self.use_res_connect else None)
 
 
 class MobileNetV2(Model):

@@ -105,7 +105,7 @@ class _Block(nn.Module):
         self.use_res_connect = row.stride == 1 and row.inputs == row.outputs
 
     def forward(self, input: Tensor) -> Tensor:
-        return input + self.block(input) if self.use_res_connect else self.block(input)
+        return nn.run((self.block,), input, residual=input if self.use_res_connect else None)
 
 
 class MobileNetV3(Model):

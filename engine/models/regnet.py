@@ -115,7 +115,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.proj is None else self.proj(x)
-        return self.activation(shortcut + self.f(x))
+        return nn.run((self.f,), x, residual=shortcut, activation=self.activation)
 
 
 class RegNet(Model):

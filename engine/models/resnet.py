@@ -86,8 +86,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(out)) + shortcut)
+        body = (self.conv1, self.bn1, self.relu, self.conv2, self.bn2)
+        return nn.run(body, x, residual=shortcut, activation=self.relu)
 
 
 class Bottleneck(nn.Module):
@@ -142,9 +142,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
-        return self.relu(self.bn3(self.conv3(out)) + shortcut)
+        body = (self.conv1, self.bn1, self.relu, self.conv2, self.bn2, self.relu, self.conv3, self.bn3)
+        return nn.run(body, x, residual=shortcut, activation=self.relu)
 
 
 class ResNet(Model):
@@ -232,7 +231,7 @@ class ResNet(Model):
         init_conv_fan_out(module)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.maxpool(nn.run((self.conv1, self.bn1, self.relu), x))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def forward_head(self, x: Tensor) -> Tensor:

@@ -56,8 +56,9 @@ class Fire(nn.Module):
         self.expand3x3_activation = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.squeeze_activation(self.squeeze(x))
-        return cat([self.expand1x1_activation(self.expand1x1(x)), self.expand3x3_activation(self.expand3x3(x))], 1)
+        x = nn.run((self.squeeze, self.squeeze_activation), x)
+        one = nn.run((self.expand1x1, self.expand1x1_activation), x)
+        return cat([one, nn.run((self.expand3x3, self.expand3x3_activation), x)], 1)
 
 
 class SqueezeNet(Model):

@@ -95,8 +95,8 @@ class _Block(nn.Module):
         self.rep = nn.Sequential(*layers[0 if relu_first else 1 :])
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.skip is None or self.skipbn is None else self.skipbn(self.skip(x))
-        return self.rep(x) + shortcut
+        shortcut = x if self.skip is None or self.skipbn is None else nn.run((self.skip, self.skipbn), x)
+        return nn.run((self.rep,), x, residual=shortcut)
 
 
 class Xception(Model):
@@ -149,12 +149,10 @@ class Xception(Model):
         init_conv_fan_out(module)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))
+        x = nn.run((self.conv1, self.bn1, self.relu, self.conv2, self.bn2, self.relu), x)
         for i in range(1, len(BLOCKS) + 1):
             x = getattr(self, f"block{i}")(x)
-        x = self.relu(self.bn3(self.conv3(x)))
-        return self.relu(self.bn4(self.conv4(x)))
+        return nn.run((self.conv3, self.bn3, self.relu, self.conv4, self.bn4, self.relu), x)
 
     def forward_head(self, x: Tensor) -> Tensor:
         return self.fc(self.dropout(x.mean((2, 3))))

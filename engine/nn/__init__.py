@@ -22,7 +22,7 @@ from engine.nn.activation import (
     Softsign,
     Tanh,
 )
-from engine.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from engine.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential, run
 from engine.nn.conv import Conv2d, ConvTranspose2d
 from engine.nn.dropout import Dropout, Dropout2d, StochasticDepth
 from engine.nn.linear import Identity, Linear
@@ -103,6 +103,7 @@ __all__ = [
     "ParameterDict",
     "ParameterList",
     "Sequential",
+    "run",
     "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",

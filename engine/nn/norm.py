@@ -83,6 +83,10 @@ class _BatchNorm(_RunningNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
     def forward(self, input: Tensor) -> Tensor:
+        return self.forward_act(input)
+
+    def forward_act(self, input: Tensor, residual: Tensor | None = None, activation: str = "none") -> Tensor:
+        """activation(forward(input) + residual) in one pass; activation as in `batch_norm_act`."""
         self._check_rank(input)
         momentum = 0.0 if self.momentum is None else self.momentum
         running_mean, running_var = self.running_mean, self.running_var
@@ -97,7 +101,18 @@ class _BatchNorm(_RunningNorm):
                     momentum = 1.0 / float(count.item())
         else:
             running_mean = running_var = None
-        return F.batch_norm(input, running_mean, running_var, self.weight, self.bias, training, momentum, self.eps)
+        return F.batch_norm_act(
+            input,
+            running_mean,
+            running_var,
+            self.weight,
+            self.bias,
+            training,
+            momentum,
+            self.eps,
+            residual,
+            activation,
+        )
 
 
 class BatchNorm1d(_BatchNorm):

@@ -1,0 +1,168 @@
+"""Neighbouring layers as one pass over memory.
+
+A batch norm with the activation behind it and the shortcut added between them is one op; so is a convolution with an
+activation. Where nothing is differentiated and the norm uses its running statistics, convolution and norm become one
+convolution whose weight contains the norm. Modules stay what they are: only exactly these classes, and only without
+hooks, are run together, and results differ from those of the modules one by one by rounding alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from engine import backend as B, functional as F
+from engine.autograd import is_grad_enabled
+from engine.nn.activation import Hardswish, ReLU, ReLU6, SiLU
+from engine.nn.conv import Conv2d
+from engine.nn.dropout import Dropout, Dropout2d, StochasticDepth
+from engine.nn.linear import Identity
+from engine.nn.module import Module
+from engine.nn.norm import BatchNorm2d
+from engine.tensor import Tensor
+
+if TYPE_CHECKING:
+    from engine.backend import Array
+
+__all__ = ["run"]
+
+ACTIVATIONS: dict[type[Module], str] = {ReLU: "relu", ReLU6: "relu6", SiLU: "silu", Hardswish: "hardswish"}
+IDENTITIES = (Identity, Dropout, Dropout2d, StochasticDepth)  # outside training, or always
+
+
+class Folded(NamedTuple):
+    """A convolution's weight and bias with the norm behind it inside, and what they were made of."""
+
+    sources: list[tuple[Array | None, int | None]]
+    weight: Array
+    bias: Array
+
+
+_folded: WeakKeyDictionary[Conv2d, Folded] = WeakKeyDictionary()
+
+
+def run(modules: Sequence[Module], x: Any, residual: Tensor | None = None, activation: Module | None = None) -> Any:
+    """Calls modules one after the other: activation(last(... first(x)) + residual), in fewer passes.
+
+    Args:
+        modules: the modules; containers among them are called as they are.
+        x: input of the first module.
+        residual: added to what the last module returns, of the same shape.
+        activation: called last.
+    """
+    steps = [module for module in modules if not _is_identity(module)]
+    if residual is None and activation is not None:
+        steps.append(activation)
+    end, i = len(steps), 0
+    while i < end:
+        first = steps[i]
+        i += 1
+        conv = norm = None
+        if _is_plain(first, Conv2d) and first.padding_mode == "zeros":
+            conv = first
+            if i < end and _is_plain(steps[i], BatchNorm2d):
+                norm = steps[i]
+                i += 1
+        elif _is_plain(first, BatchNorm2d):
+            norm = first
+        else:
+            x = first(x)
+            continue
+        added, name, last = None, None, None
+        if i < end:
+            name = _name_of(steps[i])
+            if name is not None:
+                i += 1
+        elif residual is not None:
+            added, residual, last, activation = residual, None, activation, None
+            name = _name_of(last)
+            if name is not None:
+                last = None
+        x = _together(conv, norm, x, added, name or "none")
+        if last is not None:
+            x = last(x)
+    if residual is not None:
+        x = x + residual
+        if activation is not None:
+            x = activation(x)
+    return x
+
+
+def _is_plain(module: Module, kind: type[Module]) -> bool:
+    return module.__class__ is kind and not module._hooked and "forward" not in module.__dict__
+
+
+def _is_identity(module: Module) -> bool:
+    kind = module.__class__
+    if kind not in IDENTITIES or module._hooked or "forward" in module.__dict__:
+        return False
+    return kind is Identity or not module.training or module.p == 0
+
+
+def _name_of(module: Module | None) -> str | None:
+    name = ACTIVATIONS.get(module.__class__)  # type: ignore[arg-type]
+    return None if name is None or module._hooked or "forward" in module.__dict__ else name  # type: ignore[union-attr]
+
+
+def _together(conv: Any, norm: Any, x: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+    """activation(norm(conv(x)) + residual); conv or norm may be None."""
+    if norm is None:
+        return F.conv2d_act(
+            x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, residual, activation
+        )
+    if conv is not None:
+        if _can_fold(conv, norm, x, residual):
+            folded = _fold(conv, norm)
+            return F.conv2d_act(
+                x,
+                Tensor(folded.weight),
+                Tensor(folded.bias),
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+                conv.groups,
+                residual,
+                activation,
+            )
+        x = conv.forward(x)
+    return norm.forward_act(x, residual, activation)
+
+
+def _can_fold(conv: Conv2d, norm: BatchNorm2d, x: Any, residual: Tensor | None) -> bool:
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return False
+    if x.ndim != 4 or conv.out_channels != norm.num_features:
+        return False  # for the norm to report
+    if not is_grad_enabled():
+        return True
+    tensors = (x, residual, conv.weight, conv.bias, norm.weight, norm.bias)
+    return not any(t is not None and t.requires_grad for t in tensors)
+
+
+def _fold(conv: Conv2d, norm: BatchNorm2d) -> Folded:
+    """weight * s and (bias - mean) * s + norm.bias with s = norm.weight / sqrt(var + eps), kept while nothing changes.
+
+    An array without a version can be written to unseen, so what is made of it is not kept.
+    """
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None
+    tensors = (conv.weight, conv.bias, norm.weight, norm.bias, mean, variance)
+    arrays = [None if t is None else t.data for t in tensors]
+    known = _folded.get(conv)
+    if known is not None and all(
+        a is b and (a is None or (version is not None and a.version == version))
+        for a, (b, version) in zip(arrays, known.sources)
+    ):
+        return known
+    scale = B.unary("rsqrt", B.binary("add", variance.data, norm.eps))
+    if norm.weight is not None:
+        scale = B.binary("mul", scale, norm.weight.data)
+    weight = B.binary("mul", conv.weight.data, B.reshape(scale, (-1, 1, 1, 1)))
+    bias = B.unary("neg", mean.data) if conv.bias is None else B.binary("sub", conv.bias.data, mean.data)
+    bias = B.binary("mul", bias, scale)
+    if norm.bias is not None:
+        bias = B.binary("add", bias, norm.bias.data)
+    folded = Folded([(a, None if a is None else a.version) for a in arrays], weight, bias)
+    _folded[conv] = folded
+    return folded

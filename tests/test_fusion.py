@@ -1,0 +1,181 @@
+"""Layers that run together give what the layers one by one give, and hooks, subclasses and changed weights are seen."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine
+from engine import models, nn
+from engine.tensor import Tensor
+
+ACTIVATIONS = (None, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU)
+
+
+def one_by_one(modules: Any, x: Tensor, residual: Tensor | None = None, activation: nn.Module | None = None) -> Tensor:
+    for module in modules:
+        x = module(x)
+    if residual is not None:
+        x = x + residual
+    return x if activation is None else activation(x)
+
+
+def scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
+    """With norms that do something."""
+    engine.manual_seed(seed)
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            for tensor, low, high in ((m.weight, 0.5, 1.5), (m.bias, -0.5, 0.5), (m.running_mean, -0.5, 0.5)):
+                assert tensor is not None
+                engine.init.uniform_(tensor, low, high)
+            assert m.running_var is not None
+            engine.init.uniform_(m.running_var, 0.5, 2.0)
+    return module
+
+
+def results(call: Any, modules: nn.Module, x: Tensor, residual: Tensor | None) -> dict[str, np.ndarray]:
+    tensors = {"x": x, **({"residual": residual} if residual is not None else {}), **dict(modules.named_parameters())}
+    for t in tensors.values():
+        t.grad = None
+    y = call()
+    engine.manual_seed(5)
+    (y * engine.randn(*y.shape)).sum().backward()
+    found = {f"gradient of {k}": np.array(t.grad.numpy()) for k, t in tensors.items() if t.grad is not None}
+    found |= {k: np.array(t.detach().numpy()) for k, t in modules.named_buffers()}
+    return {"y": np.array(y.detach().numpy()), **found}
+
+
+def close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = float(np.abs(value).max(initial=1e-3))
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=5e-6 * scale, err_msg=name)
+
+
+def body(kind: str, bias: bool = False) -> nn.Sequential:
+    conv = nn.Conv2d(6, 6, 3, padding=1, groups=2 if kind == "grouped" else 1, bias=bias)
+    return nn.Sequential(*([conv] if kind == "conv" else [conv, nn.BatchNorm2d(6)]))
+
+
+@pytest.mark.parametrize("kind", ["conv", "conv and norm", "grouped"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.__name__ if a else "none")
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_together_as_one_by_one(kind: str, training: bool, activation: Any, with_residual: bool) -> None:
+    engine.manual_seed(1)
+    modules = scrambled(body(kind, bias=with_residual)).train(training)
+    x = engine.randn(3, 6, 7, 5, requires_grad=True)
+    residual = engine.randn(3, 6, 7, 5, requires_grad=True) if with_residual else None
+    last = activation() if activation else None
+    reference = copy.deepcopy(modules)
+    found = results(lambda: nn.run(modules, x, residual, last), modules, x, residual)
+    expected = results(lambda: one_by_one(reference, x, residual, last), reference, x, residual)
+    close(found, expected)
+    with engine.no_grad():
+        y = nn.run(modules, x, residual, last).numpy()
+        close({"y": y}, {"y": one_by_one(reference, x, residual, last).numpy()})
+
+
+def test_sequences_inside_sequences_and_identities() -> None:
+    inner = nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5), nn.ReLU())
+    model = scrambled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Identity(), inner, nn.Flatten())).eval()
+    x = engine.randn(2, 3, 6, 6)
+    with engine.no_grad():
+        expected = one_by_one([model[0], *inner, model[3]], x).numpy()
+        close({"y": model(x).numpy()}, {"y": expected})
+
+
+def test_hooks_see_what_passes() -> None:
+    model: Any = scrambled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())).eval()
+    x = engine.randn(2, 3, 6, 6)
+    with engine.no_grad():
+        expected = model(x).numpy()
+        for i in range(3):
+            seen: list[Any] = []
+            handle = model[i].register_forward_hook(lambda m, a, y, seen=seen: seen.append(y.numpy()))
+            close({"y": model(x).numpy()}, {"y": expected})
+            close({"y": seen[0]}, {"y": one_by_one(list(model)[: i + 1], x).numpy()})
+            handle.remove()
+    block = models.resnet18(num_classes=2).layer1[0].eval()
+    outputs: list[Tensor] = []
+    block.bn2.register_forward_hook(lambda m, a, y: outputs.append(y))
+    block(engine.randn(1, 64, 5, 5))
+    assert len(outputs) == 1
+
+
+def test_subclasses_and_replaced_forwards_are_called() -> None:
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) * 2
+
+    conv, x = nn.Conv2d(3, 4, 3), engine.randn(2, 3, 6, 6)
+    plain, doubled = (nn.Sequential(conv, norm, nn.ReLU()).eval() for norm in (nn.BatchNorm2d(4), Doubled(4)))
+    with engine.no_grad():
+        close({"y": doubled(x).numpy()}, {"y": plain(x).numpy() * 2})
+        plain[1].forward = lambda input: input * 0 - 1  # type: ignore[method-assign]
+        assert not plain(x).numpy().any()
+
+
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"])
+def test_folded_weights_follow_every_change(name: str) -> None:
+    engine.manual_seed(2)
+    model = scrambled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())).eval()
+    x = engine.randn(2, 3, 6, 6)
+    tensor = {**dict(model.named_parameters()), **dict(model.named_buffers())}[name]
+
+    def check() -> None:
+        close({"y": model(x).numpy()}, {"y": one_by_one(list(model), x).numpy()})
+
+    with engine.no_grad():
+        check()
+        tensor.mul_(1.5)
+        check()
+        model.load_state_dict({**model.state_dict(), name: tensor * 2})
+        check()
+        view = tensor.detach().numpy()  # from now on it can be written to unseen
+        check()
+        view *= 0.5
+        check()
+
+
+def test_training_between_evaluations_is_seen() -> None:
+    engine.manual_seed(3)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    optimizer = engine.optim.SGD(model.parameters(), lr=0.1)
+    x, target = engine.randn(4, 3, 6, 6), engine.tensor([0, 1, 0, 1])
+    for _ in range(3):
+        model.eval()
+        with engine.no_grad():
+            close({"y": model(x).numpy()}, {"y": one_by_one(list(model), x).numpy()})
+        model.train()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), target).backward()
+        optimizer.step()
+
+
+def test_a_norm_that_does_not_fit_is_reported() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(1)).eval()
+    with engine.no_grad(), pytest.raises(ValueError, match="batch_norm"):
+        model(engine.zeros(1, 3, 5, 5))
+    with engine.no_grad(), pytest.raises(ValueError, match="expected 4D input"):
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()(engine.zeros(3, 5, 5))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "densenet121", "mnasnet0_5"],
+)
+def test_networks_evaluate_as_they_did(name: str) -> None:
+    """A hook on every norm stops all that runs together."""
+    model = scrambled(getattr(models, name)(num_classes=5)).eval()
+    x = engine.randn(2, 3, 64, 64)
+    with engine.no_grad():
+        found = model(x).numpy()
+        for module in model.modules():
+            if not list(module.children()):
+                module.register_forward_hook(lambda m, a, y: None)
+        expected = model(x).numpy()
+    assert float(np.abs(found - expected).max()) <= 1e-5 * float(np.abs(expected).max())
