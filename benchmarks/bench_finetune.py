@@ -7,7 +7,7 @@ What is timed is an epoch: all images (random, 224 x 224, in memory) pass throug
 a new head of ten classes is trained by SGD with momentum. The engine does it with `engine.fine_tune`, once keeping the
 features ("engine_cached": the first epoch, in which they are computed, is reported by itself) and once not ("engine");
 PyTorch with the loop that one writes: body in evaluation mode under no_grad, head with gradients, in both memory
-formats, of which the better one counts. All start from equal weights, take equal batches, and their losses are compared.
+formats, of which the better one counts. All start from equal weights, take equal batches; their losses are compared.
 """
 
 from __future__ import annotations
@@ -175,18 +175,13 @@ def main() -> None:
                 ratios = [a / b for a, b in zip(peer, cached)]
                 del row["timings"]["engine_cached"]["engine_is_faster"]  # the engine is no peer of itself
                 row["cached_is_faster"] = harness.significant(float(np.median(ratios)), 4)
-            report.results.append(row)
+            report.add(row, args.output)
             print(contenders.line(row), flush=True)
             print(
                 f"without kept features {row.get('engine_is_faster')}x, with them {row.get('cached_is_faster')}x as "
                 f"fast as {row.get('better_torch')}; first epochs in ms: {firsts}",
                 flush=True,
             )
-            if args.output:
-                report.save(args.output)
-    report.complete = True
-    if args.output:
-        report.save(args.output)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import harness
 
 Row = dict[str, Any]
 MARKED = re.compile(r"(<!-- (results/\w+\.json) -->).*?(<!-- end -->)", re.DOTALL)
-BENCHMARKS = ("ops", "train", "infer", "chain", "load", "latency", "profile")
+BENCHMARKS = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -315,15 +315,17 @@ class Report:
     results: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, row: dict[str, Any], path: str | Path | None = None) -> None:
-        """Adds a row and, given a file, puts it there in the place of the row of the same name.
-
-        So that a long benchmark can be run in pieces, each row says when and of which commit it is.
-        """
-        row = row | {"date": self.date, "commit": self.software["commit"]}
+        """Adds a row and, given a file, saves it there."""
         self.results.append(row)
-        if path is None:
-            return
-        content = asdict(self)
+        if path is not None:
+            self.save(path)
+
+    def save(self, path: str | Path) -> None:
+        """Puts each row into the file, in the place of the one of the same name; the others there stay.
+
+        So a long benchmark can be run in pieces, and each row says when and of which commit it is.
+        """
+        rows: dict[tuple[Any, ...], dict[str, Any]] = {}
         if Path(path).exists():
             stored = json.loads(Path(path).read_text(encoding="utf-8"))
             for what, kept, new in (
@@ -332,11 +334,10 @@ class Report:
             ):
                 if kept != new:
                     raise SystemExit(f"{path} holds results of the {what} {kept!r}, not {new!r}: choose another file")
-            others = {key_of(old): old for old in stored["results"]}
-            content["results"] = list((others | {key_of(row): row}).values())
-        else:
-            content["results"] = [row]
-        write_json(path, content)
+            rows = {key_of(row): row for row in stored["results"]}
+        origin = {"date": self.date, "commit": self.software["commit"]}
+        rows |= {key_of(row): row | origin for row in self.results}
+        write_json(path, asdict(self) | {"results": list(rows.values())})
 
 
 def write_json(path: str | Path, content: Any) -> None:
