@@ -464,7 +464,9 @@ def max_pool2d(
     else:
 
         def backward(dy: Array) -> tuple[Array]:
-            return (B.max_pool2d_backward(dy, indices, shape),)
+            if dilations != (1, 1):
+                return (B.max_pool2d_backward(dy, indices, shape),)
+            return (B.max_pool2d_backward(dy, indices, shape, kernel, strides, pads, ceil_mode),)
 
         output = record(y, (input,), backward)
     return (output, Tensor(B.cast(indices, "int64"))) if indices is not None and return_indices else output
@@ -565,14 +567,18 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     shape = x.shape
     if len(shape) == 3:
         return adaptive_avg_pool2d(input.unsqueeze(0), output_size).squeeze(0)
-    y = B.adaptive_avg_pool2d(x, _output_size(output_size, shape, "adaptive_avg_pool2d"))
+    size = _output_size(output_size, shape, "adaptive_avg_pool2d")
+    y = B.adaptive_avg_pool2d(x, size)
     if not (input.requires_grad and _grad_mode.enabled):
         return Tensor(y)
+    whole = size == (1, 1)  # every pixel has the same gradient, which need not be written out
 
     def backward(dy: Array) -> tuple[Array]:
+        if whole:
+            return (B.expand(B.binary("mul", dy, 1.0 / (shape[2] * shape[3])), shape),)
         return (B.adaptive_avg_pool2d_backward(dy, shape),)
 
-    return record(y, (input,), backward)
+    return record(y, (input,), backward, alias=whole)
 
 
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:

@@ -1667,6 +1667,11 @@ def _sub(x: Any, y: Any) -> Tensor:
     return record(z, _inputs(x, y), backward, True)
 
 
+def _is_scale_of(scale: tuple[int, ...], shape: tuple[int, ...]) -> builtins.bool:
+    """Whether images (N, C, H, W) are multiplied by a factor per image and channel, as squeeze-and-excitation does."""
+    return len(shape) == 4 and scale == (*shape[:2], 1, 1) and shape != scale
+
+
 def _mul(x: Any, y: Any) -> Tensor:
     a, b, wants_a, wants_b = _operands(x, y)
     if a is None or b is None:
@@ -1680,6 +1685,12 @@ def _mul(x: Any, y: Any) -> Tensor:
     factor_a, factor_b = b if wants_a else None, a if wants_b else None
 
     def backward(dy: Array) -> tuple[Array | None, Array | None]:
+        if factor_a is not None and factor_b is not None:
+            if _is_scale_of(shape_b, shape_a):
+                return B.channel_scale_backward(dy, factor_b, factor_a)
+            if _is_scale_of(shape_a, shape_b):
+                db, da = B.channel_scale_backward(dy, factor_a, factor_b)
+                return da, db
         return (
             None if factor_a is None else B.sum_to(B.binary("mul", dy, factor_a), shape_a),
             None if factor_b is None else B.sum_to(B.binary("mul", dy, factor_b), shape_b),

@@ -244,15 +244,15 @@ void bind_array(py::module_& m) {
             "nbytes",
             [](const Array& a) { return a.numel() * static_cast<int64_t>(size_of(a.dtype())); })
         .def_property_readonly("is_contiguous", &Array::is_canonical)
-        .def_property_readonly("version",
-                               [](const Array& a) {
-                                   const Storage& storage = *a.storage();
-                                   return storage.shared_outside()
-                                              ? std::nullopt
-                                              : std::optional<uint64_t>(storage.version());
-                               },
-                               "How often the memory was written to; None when NumPy or another "
-                               "library can write to it unseen.")
+        .def_property_readonly(
+            "version",
+            [](const Array& a) {
+                const Storage& storage = *a.storage();
+                return storage.shared_outside() ? std::nullopt
+                                                : std::optional<uint64_t>(storage.version());
+            },
+            "How often the memory was written to; None when NumPy or another "
+            "library can write to it unseen.")
         .def("item", &item)
         .def("__dlpack__", &to_dlpack, py::kw_only(), py::arg("stream") = py::none(),
              py::arg("max_version") = py::none(), py::arg("dl_device") = py::none(),

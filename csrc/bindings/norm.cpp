@@ -46,7 +46,10 @@ void bind_norm(py::module_& m) {
                                    g.dresidual.defined() ? MaybeArray(g.dresidual) : std::nullopt);
         },
         arg("dy"), arg("x"), arg("weight"), arg("mean"), arg("invstd"), arg("training"),
-        arg("shift") = py::none(), arg("kept") = py::none(), arg("activation") = "none", Arithmetic());
+        arg("shift") = py::none(), arg("kept") = py::none(), arg("activation") = "none",
+        Arithmetic());
+    m.def("channel_scale_backward", &channel_scale_backward, arg("dy"), arg("x"), arg("scale"),
+          Arithmetic());
     m.def(
         "layer_norm",
         [](const Array& x, int64_t n_dims, const MaybeArray& weight, const MaybeArray& bias,

@@ -28,8 +28,17 @@ void bind_pool(py::module_& m) {
         arg("x"), arg("kernel"), arg("stride"), arg("padding") = Dims{0, 0},
         arg("dilation") = Dims{1, 1}, arg("ceil_mode") = false, arg("with_indices") = true,
         NoGil());
-    m.def("max_pool2d_backward", &max_pool2d_backward, arg("dy"), arg("indices"), arg("x_shape"),
-          NoGil());
+    m.def(
+        "max_pool2d_backward",
+        [](const Array& dy, const Array& indices, const Dims& x_shape,
+           const std::optional<Dims>& kernel, const Dims& stride, const Dims& padding,
+           bool ceil_mode) {
+            if (!kernel) return max_pool2d_backward(dy, indices, x_shape, nullptr);
+            const PoolArguments windows{*kernel, stride, padding, ceil_mode};
+            return max_pool2d_backward(dy, indices, x_shape, &windows);
+        },
+        arg("dy"), arg("indices"), arg("x_shape"), arg("kernel") = py::none(),
+        arg("stride") = Dims{1, 1}, arg("padding") = Dims{0, 0}, arg("ceil_mode") = false, NoGil());
     m.def("avg_pool2d", &avg_pool2d, arg("x"), arg("kernel"), arg("stride"),
           arg("padding") = Dims{0, 0}, arg("ceil_mode") = false, arg("count_include_pad") = true,
           arg("divisor_override") = 0, NoGil());

@@ -25,6 +25,7 @@ struct ChannelAffineArgs {
     const float* residual;  // or null
     int64_t residual_ld;
     Activation activation;
+    bool stream;  // past the caches: dst, dst_ld and channels are multiples of a vector
 };
 
 // g = dy * activation'(z), z being what the activation saw. Without `kept` that is recomputed:
@@ -51,6 +52,14 @@ struct ChannelGradArgs {
     const float *mean, *g_scale, *x_scale, *g_shift;
     const float* shift;  // of z, with an activation
     Activation activation;
+    bool stream;  // as above, for dx
+};
+
+// dx = dy * scale[c] and sum[c] = sum of dy * x over one chunk of pixels.
+struct ChannelScaleGradArgs {
+    const float *dy, *x, *scale;
+    float *dx, *sum;
+    int64_t dy_ld, x_ld, dx_ld, channels, pixels;
 };
 
 // Rows of `columns` adjacent floats; mean and invstd have one entry per row.

@@ -35,6 +35,19 @@ struct MaxPoolBackwardArgs {
     int32_t* bad;  // set to 1 when an index lies outside [0, in_pixels); such an element is skipped
 };
 
+// Rows [row_begin, row_end) of the n * in_h rows of dx, each element written once. Axes are the
+// transposed windows: input position i is read by the output positions begin[i] ... begin[i] +
+// count[i] - 1. An index outside the window of its output is no error, its dy gets lost.
+struct MaxPoolGatherArgs {
+    const float* dy;
+    const int32_t* indices;
+    float* dx;
+    int64_t dy_ld, indices_ld, dx_ld, channels;
+    int64_t in_h, in_w, out_h, out_w;
+    PoolAxis y, x;
+    int64_t row_begin, row_end;
+};
+
 // dst = sum over the window / (y_size[oy] * x_size[ox]).
 struct AvgPoolArgs {
     const float* src;

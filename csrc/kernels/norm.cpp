@@ -33,6 +33,13 @@ inline void fill_zero(float* p, int64_t count) {
     for (int64_t i = 0; i < count; i += VL) store_some(p + i, zero(), lanes_left(count - i));
 }
 
+inline void put(float* p, vf v, int n, bool streamed) {
+    if (streamed)
+        stream(p, v);
+    else
+        store_some(p, v, n);
+}
+
 // Pixels per visit: what is kept per channel is loaded and stored once for all of them.
 constexpr int kVisit = 8;
 
@@ -65,7 +72,7 @@ inline void affine_pixels(const ChannelAffineArgs& a, int64_t first) {
         for (int p = 0; p < kPixels; ++p) {
             vf z = fma(load_some(src + p * a.src_ld + c, n) - mean, scale, shift);
             if (kResidual) z = z + load_some(residual + p * a.residual_ld + c, n);
-            store_some(dst + p * a.dst_ld + c, activate(kActivation, z), n);
+            put(dst + p * a.dst_ld + c, activate(kActivation, z), n, a.stream);
         }
     }
 }
@@ -123,8 +130,25 @@ inline void grad_pixels(const ChannelGradArgs& a, int64_t first) {
             if (kActivation != Activation::none)
                 g = activate_backward(kActivation, g, fma(centred, g_scale, shift));
             const vf rest = fma(centred, x_scale, g_shift);
-            store_some(dx + p * a.dx_ld + c, fma(g, g_scale, rest), n);
+            put(dx + p * a.dx_ld + c, fma(g, g_scale, rest), n, a.stream);
         }
+    }
+}
+
+template <int kPixels>
+inline void scale_grad_pixels(const ChannelScaleGradArgs& a, int64_t first) {
+    const float *dy = a.dy + first * a.dy_ld, *x = a.x + first * a.x_ld;
+    float* dx = a.dx + first * a.dx_ld;
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        const vf scale = load_some(a.scale + c, n);
+        vf sum = zero();
+        for (int p = 0; p < kPixels; ++p) {
+            const vf g = load_some(dy + p * a.dy_ld + c, n);
+            store_some(dx + p * a.dx_ld + c, g * scale, n);
+            sum = fma(g, load_some(x + p * a.x_ld + c, n), sum);
+        }
+        store_some(a.sum + c, load_some(a.sum + c, n) + sum, n);
     }
 }
 
@@ -133,6 +157,7 @@ void affine(const ChannelAffineArgs& a) {
     int64_t p = 0;
     for (; p + 4 <= a.pixels; p += 4) affine_pixels<kActivation, kResidual, 4>(a, p);
     for (; p < a.pixels; ++p) affine_pixels<kActivation, kResidual, 1>(a, p);
+    if (a.stream) stream_fence();
 }
 
 template <Activation kActivation, bool kKept>
@@ -149,6 +174,7 @@ void grad(const ChannelGradArgs& a) {
     int64_t p = 0;
     for (; p + 4 <= a.pixels; p += 4) grad_pixels<kActivation, 4>(a, p);
     for (; p < a.pixels; ++p) grad_pixels<kActivation, 1>(a, p);
+    if (a.stream) stream_fence();
 }
 
 // Calls CALL(activation) with the constant.
@@ -282,6 +308,13 @@ void channel_grad(const ChannelGradArgs& a) {
 #define CALL(activation) grad<activation>(a)
     FOR_ACTIVATION(a.activation, CALL)
 #undef CALL
+}
+
+void channel_scale_grad(const ChannelScaleGradArgs& a) {
+    fill_zero(a.sum, a.channels);
+    int64_t p = 0;
+    for (; p + 4 <= a.pixels; p += 4) scale_grad_pixels<4>(a, p);
+    for (; p < a.pixels; ++p) scale_grad_pixels<1>(a, p);
 }
 
 void row_norm_forward(const RowNormArgs& a) {

@@ -11,9 +11,9 @@
 // NaN wins a maximum, as in PyTorch: a NaN replaces whatever stood there and nothing but a later
 // NaN replaces it; among equal values the first in scan order stays.
 // Average sums row by row and then the rows, which keeps the error of large windows small.
-// The backward of max scatters element by element (two channels never share an address, two
-// outputs of one channel may); the backward of average gathers, so that each element of dx is
-// written once.
+// The backward passes gather: each element of dx is written once, from the outputs whose windows
+// hold it. Only where the windows are not known (or dilated) does the backward of max scatter,
+// element by element (two channels never share an address, two outputs of one channel may).
 // Registers: value + index + candidate + three masks for max; 2 x 4 accumulators for average.
 #include "dispatch/args.h"
 #include "simd/simd.h"
@@ -75,6 +75,34 @@ inline void avg_window(const AvgPoolArgs& a, const float* src, float* dst, int64
         store_some(dst + v * VL, total[v] / size, v + 1 < kVectors ? static_cast<int>(VL) : n);
 }
 
+// The outputs that read one input pixel, a few at a time.
+constexpr int kReaders = 32;
+class Readers {
+  public:
+    Readers(const PoolAxis& y, const PoolAxis& x, int64_t iy, int64_t ix)
+        : y_(y.begin[iy]),
+          y_end_(y_ + y.count[iy]),
+          x_begin_(x.begin[ix]),
+          x_(x_begin_),
+          x_end_(x_begin_ + x.count[ix]) {
+        if (x_ == x_end_) y_ = y_end_;
+    }
+    bool left() const { return y_ < y_end_; }
+    // f(k, oy, ox) for the next ones; returns how many.
+    template <class F>
+    int next(F f) {
+        int k = 0;
+        for (; k < kReaders && left(); ++k) {
+            f(k, y_, x_);
+            if (++x_ == x_end_) x_ = x_begin_, ++y_;
+        }
+        return k;
+    }
+
+  private:
+    int64_t y_, y_end_, x_begin_, x_, x_end_;
+};
+
 }  // namespace
 
 void max_pool_forward(const MaxPoolArgs& a) {
@@ -132,6 +160,8 @@ void avg_pool_forward(const AvgPoolArgs& a) {
             int64_t c = 0;
             for (; c + 4 * VL <= a.channels; c += 4 * VL)
                 avg_window<4>(a, src + c, dst + c, y_count, x_count, size, VL);
+            for (; c + 2 * VL <= a.channels; c += 2 * VL)
+                avg_window<2>(a, src + c, dst + c, y_count, x_count, size, VL);
             for (; c < a.channels; c += VL)
                 avg_window<1>(a, src + c, dst + c, y_count, x_count, size,
                               lanes_left(a.channels - c));
@@ -139,23 +169,57 @@ void avg_pool_forward(const AvgPoolArgs& a) {
     }
 }
 
+void max_pool_gather(const MaxPoolGatherArgs& a) {
+    for (int64_t row = a.row_begin; row < a.row_end; ++row) {
+        const int64_t image = row / a.in_h, iy = row % a.in_h;
+        for (int64_t ix = 0; ix < a.in_w; ++ix) {
+            Readers readers(a.y, a.x, iy, ix);
+            float* dx = a.dx + (row * a.in_w + ix) * a.dx_ld;
+            const vi here = seti(static_cast<int>(iy * a.in_w + ix));
+            const float* dy[kReaders];
+            const int32_t* indices[kReaders];
+            for (bool first = true; first || readers.left(); first = false) {
+                const int count = readers.next([&](int k, int64_t oy, int64_t ox) {
+                    const int64_t out = (image * a.out_h + oy) * a.out_w + ox;
+                    dy[k] = a.dy + out * a.dy_ld;
+                    indices[k] = a.indices + out * a.indices_ld;
+                });
+                for (int64_t c = 0; c < a.channels; c += VL) {
+                    const int n = lanes_left(a.channels - c);
+                    vf sum = first ? zero() : load_some(dx + c, n);
+                    for (int k = 0; k < count; ++k) {
+                        const vi index =
+                            n == VL ? loadi(indices[k] + c) : loadi_n(indices[k] + c, n);
+                        const vf g = load_some(dy[k] + c, n);
+                        sum = sum + select(eqi(index, here), g, zero());
+                    }
+                    store_some(dx + c, sum, n);
+                }
+            }
+        }
+    }
+}
+
 void avg_pool_backward(const AvgPoolBackwardArgs& a) {
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
         const int64_t image = row / a.in_h, iy = row % a.in_h;
-        const int64_t oy = a.y.begin[iy], y_count = a.y.count[iy];
-        const float* dy = a.dy + image * a.out_h * a.out_w * a.dy_ld;
         for (int64_t ix = 0; ix < a.in_w; ++ix) {
-            const int64_t ox = a.x.begin[ix], x_count = a.x.count[ix];
+            Readers readers(a.y, a.x, iy, ix);
             float* dx = a.dx + (row * a.in_w + ix) * a.dx_ld;
-            for (int64_t c = 0; c < a.channels; c += VL) {
-                const int n = lanes_left(a.channels - c);
-                vf sum = zero();
-                for (int64_t i = oy; i < oy + y_count; ++i)
-                    for (int64_t j = ox; j < ox + x_count; ++j) {
-                        const vf share = set1(1.0f / (a.y_size[i] * a.x_size[j]));
-                        sum = fma(load_some(dy + (i * a.out_w + j) * a.dy_ld + c, n), share, sum);
-                    }
-                store_some(dx + c, sum, n);
+            const float* dy[kReaders];
+            float share[kReaders];
+            for (bool first = true; first || readers.left(); first = false) {
+                const int count = readers.next([&](int k, int64_t oy, int64_t ox) {
+                    dy[k] = a.dy + ((image * a.out_h + oy) * a.out_w + ox) * a.dy_ld;
+                    share[k] = 1.0f / (a.y_size[oy] * a.x_size[ox]);
+                });
+                for (int64_t c = 0; c < a.channels; c += VL) {
+                    const int n = lanes_left(a.channels - c);
+                    vf sum = first ? zero() : load_some(dx + c, n);
+                    for (int k = 0; k < count; ++k)
+                        sum = fma(load_some(dy[k] + c, n), set1(share[k]), sum);
+                    store_some(dx + c, sum, n);
+                }
             }
         }
     }

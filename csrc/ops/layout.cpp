@@ -69,6 +69,13 @@ void copy_plane(const T* src, T* dst, int64_t rows, int64_t src_row, int64_t dst
 
 template <class T>
 void copy_loops(const T* src, T* dst, const Loops& loops) {
+    if (loops.n == 1) {
+        const int64_t from = loops.src[0], to = loops.dst[0];
+        parallel_for(loops.size[0], 16384, [&](int64_t begin, int64_t end, int) {
+            copy_plane(src + begin * from, dst + begin * to, 1, 0, 0, end - begin, from, to);
+        });
+        return;
+    }
     // The plane: dst's innermost axis and, so that one of the two runs along src's memory, the axis
     // with src's smallest stride (else the next axis out).
     const int inner = loops.n - 1;
@@ -199,7 +206,11 @@ Array full(const Dims& shape, double value, DType dtype) {
     const int64_t count = out.numel();
     with_dtype(dtype, [&](auto zero) {
         using T = decltype(zero);
-        std::fill_n(out.ptr<T>(), count, convert<T, double>(value));
+        T* p = out.ptr<T>();
+        const T converted = convert<T, double>(value);
+        parallel_for(count, 65536, [&](int64_t begin, int64_t end, int) {
+            std::fill(p + begin, p + end, converted);
+        });
     });
     return out;
 }

@@ -6,6 +6,9 @@
 #include <thread>
 #include <vector>
 
+#include "core/memory.h"
+#include "core/parallel.h"
+#include "core/status.h"
 #include "dispatch/table.h"
 
 namespace engine {
@@ -18,7 +21,51 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// One pass over arrays of `count` floats. Integers add up in vectors without leave to reorder.
+void read_once(const float* a, int64_t count) {
+    std::atomic<uint32_t> sink{0};
+    parallel_for(count, [&](int64_t begin, int64_t end, int) {
+        uint32_t sum = 0;
+        const auto* bits = reinterpret_cast<const uint32_t*>(a);
+        for (int64_t i = begin; i < end; ++i) sum += bits[i];
+        sink.fetch_add(sum, std::memory_order_relaxed);
+    });
+}
+
+void triad_once(float* a, const float* b, const float* c, int64_t count) {
+    parallel_for(count, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) a[i] = b[i] + 3.0f * c[i];
+    });
+}
+
 }  // namespace
+
+double measure_bandwidth(const std::string& kind, int64_t bytes) {
+    ENGINE_CHECK(kind == "read" || kind == "triad", Kind::value,
+                 "[measure_bandwidth] expected kind read or triad, got '", kind, "'");
+    ENGINE_CHECK(bytes >= 4096, Kind::value,
+                 "[measure_bandwidth] expected at least 4096 bytes, got ", bytes,
+                 ": arrays must be larger than the caches to say something about memory");
+    const auto size = static_cast<size_t>(bytes);
+    const int64_t count = bytes / 4;
+    Workspace a(size), b(size), c(size);
+    for (const Workspace* w : {&a, &b, &c})
+        parallel_for(count, [&](int64_t begin, int64_t end, int) {
+            std::fill(w->f32() + begin, w->f32() + end, 1.0f);
+        });
+    double rates[5];
+    for (double& rate : rates) {
+        const auto start = Clock::now();
+        if (kind == "read") {
+            for (const Workspace* w : {&a, &b, &c}) read_once(w->f32(), count);
+        } else {
+            triad_once(a.f32(), b.f32(), c.f32(), count);
+        }
+        rate = 3.0 * static_cast<double>(bytes) / seconds_since(start) * 1e-9;
+    }
+    std::sort(std::begin(rates), std::end(rates));
+    return rates[2];
+}
 
 double measure_peak(int threads) {
     double best = 0;

@@ -81,6 +81,8 @@ void each_block_backwards(const ChannelView& x, bool by_image, F map) {
     });
 }
 
+// Whether a new array of pixels is better written past the caches, and can be.
+bool streams(const Array& a, int64_t channels);
 // Pixels per chunk of channel statistics: depends on the shape alone.
 int64_t pixels_per_chunk(int64_t channels);
 // Throws unless both have one shape.

@@ -122,6 +122,7 @@ void apply_gradient(const ChannelView& dy, const ChannelView& x, const Array& dx
         a.g_shift = map.g_shift + image * map.image_step;
         a.shift = map.shift;
         a.activation = map.activation;
+        a.stream = streams(dx, x.channels);
         kernels().channel_grad(a);
     });
 }
@@ -191,6 +192,50 @@ BatchNormGradients batch_norm_backward(const Array& dy_given, const Array& x_giv
     out.dx = restore(dx, x_given.shape());
     if (masked) out.dresidual = restore(g, x_given.shape());
     return out;
+}
+
+std::pair<Array, Array> channel_scale_backward(const Array& dy_given, const Array& x_given,
+                                               const Array& scale_given) {
+    const char* op = "channel_scale_backward";
+    const ChannelView dy = channel_view(op, "dy", dy_given), x = channel_view(op, "input", x_given);
+    expect_same_shape(op, "dy", dy_given, x_given);
+    expect_rank(op, "input", x_given, 4);
+    expect_f32(op, "scale", scale_given);
+    const int64_t images = x.images, channels = x.channels;
+    ENGINE_CHECK(scale_given.shape() == (Dims{images, channels, 1, 1}), Kind::value, "[", op,
+                 "] expected scale of shape ", to_string({images, channels, 1, 1}), ", got ",
+                 to_string(scale_given.shape()), ": one factor per image and channel");
+    const Array scale = contiguous(scale_given);
+    const Array dx = empty(x_given.shape()), dscale = empty({images, channels, 1, 1});
+    if (dscale.numel() == 0) return {dx, dscale};
+    const int64_t per_chunk = pixels_per_chunk(channels);
+    const int64_t chunks = (x.pixels + per_chunk - 1) / per_chunk;
+    Workspace partials(static_cast<size_t>(images * chunks * channels) * sizeof(float));
+    parallel_for(images * chunks, grain_of(4 * std::min(per_chunk, x.pixels) * channels),
+                 [&](int64_t begin, int64_t end, int) {
+                     for (int64_t item = begin; item < end; ++item) {
+                         const int64_t image = item / chunks, start = item % chunks * per_chunk;
+                         const int64_t pixel = image * x.pixels + start;
+                         ChannelScaleGradArgs a{};
+                         a.dy = dy.data() + pixel * dy.ld, a.dy_ld = dy.ld;
+                         a.x = x.data() + pixel * x.ld, a.x_ld = x.ld;
+                         a.scale = scale.f32() + image * channels;
+                         a.dx = dx.f32() + pixel * channels, a.dx_ld = channels;
+                         a.sum = partials.f32() + item * channels;
+                         a.channels = channels;
+                         a.pixels = std::min(per_chunk, x.pixels - start);
+                         kernels().channel_scale_grad(a);
+                     }
+                 });
+    parallel_for(images * channels, grain_of(2 * chunks), [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) {
+            const float* first = partials.f32() + i / channels * chunks * channels + i % channels;
+            double total = 0;
+            for (int64_t k = 0; k < chunks; ++k) total += static_cast<double>(first[k * channels]);
+            dscale.f32()[i] = static_cast<float>(total);
+        }
+    });
+    return {dx, dscale};
 }
 
 NormGradients group_norm_backward(const Array& dy_given, const Array& x_given, const Array* weight,

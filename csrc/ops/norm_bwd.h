@@ -1,6 +1,8 @@
 // Gradients of normalisation.
 #pragma once
 
+#include <utility>
+
 #include "core/array.h"
 #include "dispatch/args_gemm.h"
 
@@ -21,6 +23,8 @@ BatchNormGradients batch_norm_backward(const Array& dy, const Array& x, const Ar
                                        const Array& mean, const Array& invstd, bool training,
                                        const Array* shift, const Array* kept,
                                        Activation activation);
+// Gradients of x (N, C, H, W) * scale (N, C, 1, 1), both in one pass.
+std::pair<Array, Array> channel_scale_backward(const Array& dy, const Array& x, const Array& scale);
 NormGradients layer_norm_backward(const Array& dy, const Array& x, const Array* weight,
                                   const Array& mean, const Array& invstd, int64_t n_dims);
 NormGradients group_norm_backward(const Array& dy, const Array& x, const Array* weight,

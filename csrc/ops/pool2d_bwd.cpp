@@ -69,7 +69,8 @@ Array spread(const char* op, const Array& dy_given, const Dims& x_shape, const P
 
 }  // namespace
 
-Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, const Dims& x_shape) {
+Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, const Dims& x_shape,
+                          const PoolArguments* windows) {
     const char* op = "max_pool2d_backward";
     expect_gradient(op, dy_given, x_shape);
     ENGINE_CHECK(indices_given.dtype() == DType::i32, Kind::type, "[", op,
@@ -87,6 +88,33 @@ Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, con
     const Array dy = as_pixels(dy_given), indices = as_pixels(indices_given);
     const Array dx = empty(x_shape);
     if (dx.numel() == 0) return dx;
+    if (windows) {
+        const auto k = expect_pair(op, "kernel_size", windows->kernel, 1);
+        const auto s = expect_pair(op, "stride", windows->stride, 1);
+        const auto p = expect_pair(op, "padding", windows->padding, 0);
+        const PoolDivisor none = PoolDivisor::window;
+        const PoolWindows wy = pool_windows(op, "height", x_shape[2], k.first, s.first, p.first, 1,
+                                            windows->ceil_mode, none);
+        const PoolWindows wx = pool_windows(op, "width", x_shape[3], k.second, s.second, p.second,
+                                            1, windows->ceil_mode, none);
+        ENGINE_CHECK(wy.outputs() == dy.dim(2) && wx.outputs() == dy.dim(3), Kind::value, "[", op,
+                     "] expected dy of ", wy.outputs(), " x ", wx.outputs(), " pixels, got shape ",
+                     to_string(dy_given.shape()), ": pass the arguments of the forward call");
+        const PoolWindows ty = transposed(wy, x_shape[2]), tx = transposed(wx, x_shape[3]);
+        parallel_for(n * x_shape[2], std::max<int64_t>(1, 16384 / (x_shape[3] * channels)),
+                     [&](int64_t begin, int64_t end, int) {
+                         MaxPoolGatherArgs a{};
+                         a.dy = dy.f32(), a.indices = indices.ptr<int32_t>(), a.dx = dx.f32();
+                         a.dy_ld = pixel_stride(dy), a.indices_ld = pixel_stride(indices);
+                         a.dx_ld = a.channels = channels;
+                         a.in_h = x_shape[2], a.in_w = x_shape[3];
+                         a.out_h = dy.dim(2), a.out_w = dy.dim(3);
+                         a.y = ty.axis(), a.x = tx.axis();
+                         a.row_begin = begin, a.row_end = end;
+                         kernels().max_pool_gather(a);
+                     });
+        return dx;
+    }
     const int64_t out_pixels = dy.dim(2) * dy.dim(3);
     // A thread owns whole channels of an image, so no two write to one element.
     const int64_t width = n >= kManyImages ? channels : kChannelBlock;

@@ -36,12 +36,24 @@ void check_channels(int64_t channels, int64_t pixels, Against side) {
     Guarded<float> y(extent(pixels, out_ld, channels), side),
         dx(extent(pixels, out_ld, channels), side);
     Guarded<float> scaled(extent(pixels, out_ld, channels), side);
-    kernels().channel_affine(
-        {x, y, x_ld, out_ld, channels, pixels, mean, scale, shift, nullptr, 0, Activation::none});
+    kernels().channel_affine({x, y, x_ld, out_ld, channels, pixels, mean, scale, shift, nullptr, 0,
+                              Activation::none, false});
     kernels().channel_grad({dy, x, dx, dy_ld, x_ld, out_ld, channels, pixels, mean, scale, third,
-                            shift, nullptr, Activation::none});
+                            shift, nullptr, Activation::none, false});
     kernels().channel_grad({dy, nullptr, scaled, dy_ld, 0, out_ld, channels, pixels, nullptr, scale,
-                            nullptr, nullptr, nullptr, Activation::none});
+                            nullptr, nullptr, nullptr, Activation::none, false});
+
+    Guarded<float> scale_dx(extent(pixels, out_ld, channels), side), scale_sum(channels, side);
+    kernels().channel_scale_grad(
+        {dy, x, scale, scale_dx, scale_sum, dy_ld, x_ld, out_ld, channels, pixels});
+    for (int64_t c = 0; c < channels; ++c) {
+        double product = 0;
+        for (int64_t p = 0; p < pixels; ++p) {
+            product += double{dy[p * dy_ld + c]} * x[p * x_ld + c];
+            CHECK_CLOSE(scale_dx[p * out_ld + c], double{dy[p * dy_ld + c]} * scale[c], 1e-6);
+        }
+        CHECK_CLOSE(scale_sum[c], product, 11 * sum_tolerance(pixels));
+    }
 
     for (int64_t c = 0; c < channels; ++c) {
         double total = 0, squares = 0, total_dy = 0, total_dy_x = 0;
@@ -106,7 +118,7 @@ void check_activated(Activation activation, bool with_residual, int64_t channels
     const float* added = with_residual ? residual.data() : nullptr;
     Guarded<float> y(extent(pixels, y_ld, channels), side);
     kernels().channel_affine(
-        {x, y, x_ld, y_ld, channels, pixels, mean, scale, shift, added, r_ld, activation});
+        {x, y, x_ld, y_ld, channels, pixels, mean, scale, shift, added, r_ld, activation, false});
     y.freeze();
     const bool output = activation == Activation::relu || activation == Activation::relu6;
     Guarded<float> g(pixels * channels, side), sum(channels, side), sum_x(channels, side),
@@ -117,7 +129,7 @@ void check_activated(Activation activation, bool with_residual, int64_t channels
                                  sum_x});
     if (!added)
         kernels().channel_grad({dy, x, dx, channels, x_ld, channels, channels, pixels, mean, scale,
-                                x_scale, g_shift, shift, activation});
+                                x_scale, g_shift, shift, activation, false});
     for (int64_t c = 0; c < channels; ++c) {
         double total = 0, total_x = 0;
         for (int64_t p = 0; p < pixels; ++p) {

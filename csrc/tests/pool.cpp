@@ -94,6 +94,33 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
                     CHECK_CLOSE(plain[out], best, 0.0);
                     CHECK_EQUAL(indices[out], where);
                 }
+    if (y.dilation > 1 || x.dilation > 1) return;
+
+    indices.freeze();
+    Guarded<float> dy(extent(outputs, channels, channels), side);
+    Guarded<float> dx(extent(kImages * y.in * x.in, src_ld, channels), side);
+    numbers.fill(dy);
+    dy.freeze();
+    std::vector<int32_t> y_first, y_readers, x_first, x_readers;
+    y.transpose(y_first, y_readers);
+    x.transpose(x_first, x_readers);
+    engine::MaxPoolGatherArgs b{};
+    b.dy = dy, b.indices = indices, b.dx = dx, b.dy_ld = channels, b.indices_ld = dst_ld;
+    b.dx_ld = src_ld, b.channels = channels;
+    b.in_h = y.in, b.in_w = x.in, b.out_h = y.out, b.out_w = x.out;
+    b.y = {y_first.data(), y_readers.data(), 1}, b.x = {x_first.data(), x_readers.data(), 1};
+    b.row_end = kImages * y.in;
+    kernels().max_pool_gather(b);
+    std::vector<double> expected(static_cast<size_t>(kImages * y.in * x.in * channels), 0.0);
+    for (int64_t out = 0; out < outputs; ++out)
+        for (int64_t c = 0; c < channels; ++c) {
+            const int64_t at = out / (y.out * x.out) * y.in * x.in + indices[out * dst_ld + c];
+            expected[static_cast<size_t>(at * channels + c)] += dy[out * channels + c];
+        }
+    for (int64_t at = 0; at < kImages * y.in * x.in; ++at)
+        for (int64_t c = 0; c < channels; ++c)
+            CHECK_CLOSE(dx[at * src_ld + c], expected[static_cast<size_t>(at * channels + c)],
+                        1e-5);
 }
 
 void check_max_backward(int64_t channels, bool dense, Against side) {
@@ -193,6 +220,7 @@ TEST(max_pool) {
                 check_max(channels, Axis(7, 3, 2, 1, 1), Axis(5, 2, 2, 0, 1), with_nan, side);
                 check_max(channels, Axis(9, 3, 1, 2, 2), Axis(6, 3, 3, 1, 2), with_nan, side);
                 check_max(channels, Axis(1, 1, 1, 0, 1), Axis(4, 4, 4, 0, 1), with_nan, side);
+                check_max(channels, Axis(12, 7, 1, 3, 1), Axis(13, 7, 1, 3, 1), with_nan, side);
             }
 }
 
