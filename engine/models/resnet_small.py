@@ -65,7 +65,7 @@ class SmallResNet(Model):
         init_conv_fan_out(module)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        return self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
+        return self.layer3(self.layer2(self.layer1(nn.run((self.conv1, self.bn1, self.relu), x))))
 
     def forward_head(self, x: Tensor) -> Tensor:
         return self.fc(self.avgpool(x).flatten(1))
