@@ -187,7 +187,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sample-ms", type=float, default=20.0)
-    parser.add_argument("--output", help="JSON file, rewritten after every op")
+    parser.add_argument("--output", help="JSON file, in which each row takes the place of the earlier one of its name")
     return parser.parse_args()
 
 
@@ -197,18 +197,13 @@ def main() -> None:
     settings = {key: value for key, value in vars(args).items() if key != "output"}
     report = harness.Report("bandwidth", settings)
     for row in rows(args):
-        report.results.append(row)
+        report.add(row, args.output)
         print(
             f"{row['name']:42}{row['timings']['engine']['median_ms']:9.3f} ms {row['gbytes_per_s']:7.1f} GB/s "
             f"{row['share']:5.0%}   (read {row['read_gbytes_per_s']:.1f}, triad {row['triad_gbytes_per_s']:.1f} GB/s)  "
             f"{row['state']}",
             flush=True,
         )
-        if args.output:
-            report.save(args.output)
-    report.complete = True
-    if args.output:
-        report.save(args.output)
 
 
 if __name__ == "__main__":
