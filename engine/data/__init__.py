@@ -2,11 +2,23 @@
 
 from .dataset import ArrayDataset, ConcatDataset, Dataset, Subset, TensorDataset, collate
 from .datasets import digits, load_dataset
-from .images import ImageError, Preprocessing, read_image
+from .decode import ImageError, decode_image, read_image
+from .image_files import CSVDataset, ImageFiles, ImageFolder
+from .images import Preprocessing
 from .loader import DataLoader
 from .random import SampleRandom
-from .sampler import RandomSampler, Sampler, SequentialSampler
-from .split import random_split, stratified_split
+from .sampler import (
+    RandomOverSampler,
+    RandomSampler,
+    RandomUnderSampler,
+    Sampler,
+    SequentialSampler,
+    WeightedRandomSampler,
+    class_weights,
+    sample_weights,
+)
+from .split import Leak, LeakageError, find_leaks, random_split, split_dataset, stratified_split
+from .standard import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from .transforms import (
     AutoAugment,
     CenterCrop,
@@ -43,6 +55,9 @@ from .transforms import (
 __all__ = [
     "ArrayDataset",
     "AutoAugment",
+    "CIFAR10",
+    "CIFAR100",
+    "CSVDataset",
     "CenterCrop",
     "ColorJitter",
     "Compose",
@@ -51,12 +66,18 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "ElasticTransform",
+    "FashionMNIST",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",
     "ImageClassification",
     "ImageError",
+    "ImageFiles",
+    "ImageFolder",
     "ImageTransform",
+    "Leak",
+    "LeakageError",
+    "MNIST",
     "MixUp",
     "Normalize",
     "Pad",
@@ -68,10 +89,12 @@ __all__ = [
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomOverSampler",
     "RandomPerspective",
     "RandomResizedCrop",
     "RandomRotation",
     "RandomSampler",
+    "RandomUnderSampler",
     "RandomVerticalFlip",
     "Resize",
     "SampleRandom",
@@ -83,10 +106,16 @@ __all__ = [
     "ToTensor",
     "Transform",
     "TrivialAugmentWide",
+    "WeightedRandomSampler",
+    "class_weights",
     "collate",
+    "decode_image",
     "digits",
+    "find_leaks",
     "load_dataset",
     "random_split",
     "read_image",
+    "sample_weights",
+    "split_dataset",
     "stratified_split",
 ]

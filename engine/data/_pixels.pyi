@@ -1,19 +1,5 @@
 import numpy as np
 
-def resize(
-    image: np.ndarray,
-    top: int,
-    left: int,
-    in_h: int,
-    in_w: int,
-    height: int,
-    width: int,
-    cubic: bool,
-    antialias: bool,
-) -> np.ndarray: ...
-def resize_nearest(
-    image: np.ndarray, top: int, left: int, in_h: int, in_w: int, height: int, width: int, exact: bool
-) -> np.ndarray: ...
 def warp(
     image: np.ndarray,
     matrix: np.ndarray,

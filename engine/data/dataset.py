@@ -6,11 +6,14 @@ once also implements `gather`, and then no Python runs per sample.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from .random import SampleRandom
 
 
 class Dataset:
@@ -41,6 +44,30 @@ class Dataset:
         """
         return collate([self[int(index)] for index in indices])
 
+    def sample(self, index: int, random: SampleRandom | None = None) -> Any:
+        """Returns sample `index`, made with these random numbers by a data set that has something random in it.
+
+        Args:
+            index: the sample's number.
+            random: its stream, which the loader derives from (seed, epoch, index); None for evaluation.
+        """
+        return self[index]
+
+    def gathers(self) -> bool:
+        """Whether `gather` is faster than one sample after the other, and gives the same."""
+        return type(self).gather is not Dataset.gather
+
+    def fingerprint(self, index: int) -> tuple[str, Any]:
+        """Returns what to call sample `index`, and something that is equal for equal inputs, to find duplicates by.
+
+        Args:
+            index: the sample's number.
+        """
+        sample = self[index]
+        first = sample[0] if isinstance(sample, (tuple, list)) else sample
+        array = np.ascontiguousarray(as_numpy(first))
+        return f"sample {index}", (array.shape, array.dtype.str, hashlib.sha256(array.data).digest())
+
 
 def collate(samples: Sequence[Any]) -> Any:
     """Stacks samples into a batch: arrays and numbers to arrays, tuples and dicts field by field.
@@ -69,7 +96,7 @@ def collate(samples: Sequence[Any]) -> Any:
         return tuple(collate([sample[field] for sample in samples]) for field in range(len(first)))
     if isinstance(first, (str, bytes)) or first is None:
         return list(samples)
-    arrays = [sample if isinstance(sample, np.ndarray) else _as_numpy(sample) for sample in samples]
+    arrays = [sample if isinstance(sample, np.ndarray) else as_numpy(sample) for sample in samples]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(
@@ -78,7 +105,16 @@ def collate(samples: Sequence[Any]) -> Any:
     return storable(np.stack(arrays))
 
 
-def _as_numpy(value: Any) -> np.ndarray:
+def as_numpy(value: Any) -> np.ndarray:
+    """Returns a tensor, an array, a number or a list as an array.
+
+    Args:
+        value: any of them.
+
+    Example:
+        >>> as_numpy([1, 2])
+        array([1, 2])
+    """
     return value.detach().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
@@ -119,7 +155,7 @@ class ArrayDataset(Dataset):
     def __init__(self, *arrays: Any, classes: Iterable[str] | None = None) -> None:
         if not arrays:
             raise ValueError("[ArrayDataset] expected at least one array, got none")
-        self.arrays = tuple(storable(_as_numpy(array)) for array in arrays)
+        self.arrays = tuple(storable(as_numpy(array)) for array in arrays)
         for array in self.arrays:
             if array.ndim == 0:
                 raise ValueError("[ArrayDataset] expected arrays with a first axis over the samples, got a number")
@@ -208,6 +244,16 @@ class Subset(Dataset):
         gather = getattr(self.dataset, "gather", None)
         return gather(where) if gather else collate([self.dataset[int(index)] for index in where])
 
+    def sample(self, index: int, random: SampleRandom | None = None) -> Any:
+        return sample_of(self.dataset, int(self.indices[index]), random)
+
+    def gathers(self) -> bool:
+        return gathers(self.dataset)
+
+    def fingerprint(self, index: int) -> tuple[str, Any]:
+        fingerprint: tuple[str, Any] = self.dataset.fingerprint(int(self.indices[index]))
+        return fingerprint
+
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The class names of the whole dataset, or None."""
@@ -242,18 +288,59 @@ class ConcatDataset(Dataset):
         return int(self.ends[-1])
 
     def __getitem__(self, index: int) -> Any:
+        dataset, within = self._find(index)
+        return dataset[within]
+
+    def sample(self, index: int, random: SampleRandom | None = None) -> Any:
+        return sample_of(*self._find(index), random)
+
+    def fingerprint(self, index: int) -> tuple[str, Any]:
+        dataset, within = self._find(index)
+        fingerprint: tuple[str, Any] = dataset.fingerprint(within)
+        return fingerprint
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The class names, when all the datasets have the same; otherwise None."""
+        names = {getattr(dataset, "classes", None) for dataset in self.datasets}
+        return names.pop() if len(names) == 1 else None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels, those of one dataset after those of the other."""
+        return np.concatenate([dataset.labels for dataset in self.datasets])
+
+    def _find(self, index: int) -> tuple[Any, int]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"[ConcatDataset] expected an index below {len(self)}, got {index}")
         index %= len(self)
         which = bisect_right(self.ends, index)
-        return self.datasets[which][index - (self.ends[which - 1] if which else 0)]
+        return self.datasets[which], index - (self.ends[which - 1] if which else 0)
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The class names of the first dataset, or None."""
-        return getattr(self.datasets[0], "classes", None)
 
-    @property
-    def labels(self) -> np.ndarray:
-        """The labels of all."""
-        return np.concatenate([dataset.labels for dataset in self.datasets])
+def gathers(dataset: Any) -> bool:
+    """Returns whether to ask a dataset for whole batches; any object with `gather` will do.
+
+    Args:
+        dataset: anything with `__len__` and `__getitem__`.
+
+    Example:
+        >>> gathers(ArrayDataset([1, 2])), gathers([1, 2])
+        (True, False)
+    """
+    return dataset.gathers() if isinstance(dataset, Dataset) else hasattr(dataset, "gather")
+
+
+def sample_of(dataset: Any, index: int, random: SampleRandom | None) -> Any:
+    """Returns one sample of any object that can be indexed.
+
+    Args:
+        dataset: anything with `__len__` and `__getitem__`.
+        index: the sample's number.
+        random: its stream, for a `Dataset`.
+
+    Example:
+        >>> sample_of(["a", "b"], 1, None)
+        'b'
+    """
+    return dataset.sample(index, random) if isinstance(dataset, Dataset) else dataset[index]

@@ -13,58 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from .decode import ImageError, read_image
 from .transforms import CenterCrop, Compose, Normalize, Resize
-
-
-class ImageError(ValueError):
-    """An image file cannot be read; the message names the file and what is wrong with it."""
-
-
-def read_image(path: str | os.PathLike[str], channels: int = 3) -> np.ndarray:
-    """Decodes an image file with Pillow.
-
-    The EXIF rotation is applied, transparency is laid over white, 16-bit grey is scaled to 8 bits, and the first frame
-    of an animation is taken.
-
-    Args:
-        path: the file.
-        channels: 1 for grey, 3 for red, green and blue.
-
-    Returns:
-        uint8 of shape (H, W, channels).
-
-    Raises:
-        ImageError: when the file is missing, empty, truncated, no image, or suspiciously large once decoded.
-        ImportError: when Pillow is not installed.
-    """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('reading image files needs Pillow: pip install "engine[train]"') from error
-
-    path = os.fspath(path)
-    if not os.path.exists(path):
-        raise ImageError(f"{path}: no such file")
-    if os.path.isdir(path):
-        raise ImageError(f"{path}: a directory, expected an image file")
-    if os.path.getsize(path) == 0:
-        raise ImageError(f"{path}: the file is empty")
-    try:
-        with Image.open(path) as file:
-            image: Any = ImageOps.exif_transpose(file)
-            image.load()
-            if image.mode.startswith("I"):  # 16 bits in one or another container
-                wide = np.asarray(image).astype(np.float64)
-                image = Image.fromarray((np.clip(wide, 0, 65535) / 257 + 0.5).astype(np.uint8))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not an image in a known format") from error
-    except Exception as error:  # on damaged files decoders raise nearly anything: OSError, SyntaxError, struct.error
-        raise ImageError(f"{path}: damaged or unreadable image: {error}") from error
-    return pixels.reshape(*pixels.shape[:2], channels)
+from .transforms.functional import resize as resize_image
 
 
 @dataclass(frozen=True)
@@ -202,18 +153,9 @@ def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if images.shape[1:3] == tuple(size):
         return images
-    from engine.functional import interpolate
-    from engine.tensor import from_numpy
-
-    result = np.empty((len(images), *size, images.shape[3]), np.uint8)
-    shrinks = size[0] < images.shape[1] or size[1] < images.shape[2]
-    for begin in range(0, len(images), 1024):  # bounds the memory for floats
-        # Channels-last pixels seen through channels-first axes are a tensor's own layout.
-        pixels = images[begin : begin + 1024].astype(np.float32).transpose(0, 3, 1, 2)
-        resized = interpolate(from_numpy(pixels), size=size, mode="bilinear", align_corners=False, antialias=shrinks)
-        rounded = np.clip(resized.numpy() + 0.5, 0, 255).astype(np.uint8)
-        result[begin : begin + 1024] = rounded.transpose(0, 2, 3, 1)
-    return result
+    if not len(images):
+        return np.empty((0, *size, images.shape[3]), np.uint8)
+    return np.stack([resize_image(image, size) for image in images])
 
 
 # The packaged digits: 8 x 8 cells, the digit filling all rows and rarely more than columns 1 to 6.

@@ -46,6 +46,22 @@ class SampleRandom:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def alone(self, place: int) -> SampleRandom:
+        """Returns the stream of one sample by itself, from its beginning.
+
+        Args:
+            place: the sample's place in the batch.
+
+        Example:
+            >>> batch = SampleRandom(0, epoch=2, indices=[3, 7])
+            >>> bool(batch.alone(1).uniform()[0] == batch.uniform()[1])
+            True
+        """
+        one = SampleRandom.__new__(SampleRandom)
+        one._keys = self._keys[place : place + 1]
+        one._drawn = 0
+        return one
+
     def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """Returns the next number of each sample's stream, uniform in [low, high), as float64 of shape (N,).
 

@@ -26,16 +26,17 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from engine.io.atomic_file import flush_folder
 
-__all__ = ["HubError", "download", "find", "is_offline", "weights_folder"]
+__all__ = ["HubError", "download", "download_to", "find", "is_offline", "weights_folder"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
+_MD5 = re.compile(r"md5:[0-9a-f]{32}")  # what some data sets are published with
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 5
@@ -119,12 +120,23 @@ def find(file: str, sha256: str) -> Path | None:
     return None
 
 
-def _is_right(path: Path, sha256: str, trusted: bool) -> bool:
+def _is_right(path: Path, expected: str, trusted: bool) -> bool:
     """Whether a file is there and has this hash; where we put it ourselves, its name says so."""
     try:
-        return path.is_file() and (trusted and f"-{sha256}." in path.name or _digest(path).startswith(sha256))
+        return path.is_file() and (
+            trusted and f"-{expected}." in path.name or _digest(path, expected).startswith(_digits(expected))
+        )
     except OSError:
         return False
+
+
+def _new_digest(expected: str) -> Any:
+    """The hash function of what is expected: "md5:" and all digits, or the first digits of a SHA-256."""
+    return hashlib.md5(usedforsecurity=False) if expected.startswith("md5:") else hashlib.sha256()
+
+
+def _digits(expected: str) -> str:
+    return expected.removeprefix("md5:")
 
 
 def download(
@@ -175,6 +187,53 @@ def download(
     return target
 
 
+def download_to(
+    folder: str | os.PathLike[str], urls: Sequence[str], file: str, md5: str, *, progress: bool = True
+) -> Path:
+    """Return the path of a data set's file in a folder, downloading it first if it is not there.
+
+    Resumed and locked as `download` does. MD5 is what data sets were published with: it finds out damage.
+
+    Args:
+        folder: where the file belongs; made if need be.
+        urls: where the file is, the preferred place first; the next one is tried when one fails.
+        file: its name in the folder. A file of this name and other content is replaced.
+        md5: all 32 digits in lower case.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        HubError: no address gave the file; the message says what was wrong with each. Or it cannot be stored.
+        ValueError: no proper file name, no MD5, or no address.
+    """
+    expected = f"md5:{md5}"
+    if not _NAME.fullmatch(file) or file.endswith(".partial") or not _MD5.fullmatch(expected) or not urls:
+        raise ValueError(f"[hub] expected a file name, 32 hexadecimal digits and an address: {file!r}, {md5!r}, {urls}")
+    target = Path(folder, file)
+    if _is_right(target, expected, trusted=False):
+        return target
+    for url in urls:
+        _check_url(url, file)
+    if is_offline():
+        raise HubError(
+            f"{target}: not there, and ENGINE_OFFLINE forbids to download it: unset it, or put the file there from "
+            f"{urls[0]}"
+        )
+    faults = []
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for url in urls:
+            try:
+                with _partial_file(target, expected) as partial:
+                    if partial is not None:
+                        _Download(url, expected, target, partial, _DEFAULT_LIMIT, progress).run()
+                return target
+            except HubError as error:
+                faults.append(str(error))
+    except OSError as error:
+        _storage_fault(target, error)
+    raise HubError("; ".join(faults))
+
+
 def _check_arguments(file: str, sha256: str) -> None:
     if not _NAME.fullmatch(file) or file.endswith(".partial"):
         raise ValueError(f"[hub] {file!r} is no proper file name: letters, digits and ._- only")
@@ -182,8 +241,8 @@ def _check_arguments(file: str, sha256: str) -> None:
         raise ValueError(f"[hub] {file}: expected at least 8 lower-case hexadecimal digits of its SHA-256: {sha256!r}")
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+def _digest(path: Path, expected: str) -> str:
+    digest = _new_digest(expected)
     with open(path, "rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
@@ -266,7 +325,7 @@ def _opener(url: str, file: str) -> urllib.request.OpenerDirector:
 
 
 @contextlib.contextmanager
-def _partial_file(target: Path, sha256: str) -> Iterator[IO[bytes] | None]:
+def _partial_file(target: Path, expected: str) -> Iterator[IO[bytes] | None]:
     """Open and lock `<target>.partial`; None when another process has completed the file meanwhile."""
     path = target.with_name(target.name + ".partial")
     flags = (
@@ -283,7 +342,7 @@ def _partial_file(target: Path, sha256: str) -> Iterator[IO[bytes] | None]:
                 current = os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
             except FileNotFoundError:
                 current = False
-            if _is_right(target, sha256, trusted=True):
+            if _is_right(target, expected, trusted=True):
                 if current:
                     path.unlink()
                 yield None
@@ -319,14 +378,14 @@ def _lock(descriptor: int, target: Path) -> None:
 class _Download:
     """One download into a partial file that is open and locked."""
 
-    def __init__(self, url: str, sha256: str, target: Path, stream: IO[bytes], limit: int, progress: bool) -> None:
+    def __init__(self, url: str, expected: str, target: Path, stream: IO[bytes], limit: int, progress: bool) -> None:
         self._url = url
-        self._sha256 = sha256
+        self._wanted = expected
         self._target = target
         self._stream = stream
         self._limit = limit
         self._progress = progress
-        self._digest = hashlib.sha256()
+        self._digest = _new_digest(self._wanted)
         self._size = 0
 
     @property
@@ -347,11 +406,13 @@ class _Download:
                 self._restart()
                 self._transfer()
             if not self._is_right():
-                found = self._digest.hexdigest()[: max(len(self._sha256), 16)]
+                kind = "MD5" if self._wanted.startswith("md5:") else "SHA-256"
+                digits = _digits(self._wanted)
+                found = self._digest.hexdigest()[: max(len(digits), 16)]
                 self._drop()
                 raise HubError(
-                    f"{self._name}: the content from {self._url} has the SHA-256 {found}..., expected "
-                    f"{self._sha256}...: it was damaged on the way, or the server has another file; nothing was kept"
+                    f"{self._name}: the content from {self._url} has the {kind} {found}..., expected "
+                    f"{digits}...: it was damaged on the way, or the server has another file; nothing was kept"
                 )
             self._finish()
         except BaseException as error:
@@ -361,7 +422,8 @@ class _Download:
             raise
 
     def _is_right(self) -> bool:
-        return self._digest.hexdigest().startswith(self._sha256)
+        found: str = self._digest.hexdigest()
+        return found.startswith(_digits(self._wanted))
 
     def _adopt(self) -> None:
         """Take over what an interrupted download left behind."""
@@ -373,7 +435,7 @@ class _Download:
     def _restart(self) -> None:
         self._stream.seek(0)
         self._stream.truncate(0)
-        self._digest = hashlib.sha256()
+        self._digest = _new_digest(self._wanted)
         self._size = 0
 
     def _drop(self) -> None:

@@ -94,6 +94,17 @@ class Transform:
         result = self.apply(images, self.draw(as_random(random, len(images)), images.shape))
         return result[0] if single else result
 
+    def into(self, image: Any, random: SampleRandom | None, out: np.ndarray) -> None:
+        """Writes the transformed image into `out`, which has its shape.
+
+        Args:
+            image: one image, as for a call.
+            random: its stream; None for evaluation.
+            out: an array, for example one entry of a batch.
+        """
+        result: Any = self(image, random)
+        out[...] = result.numpy() if hasattr(result, "detach") else result
+
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if not key.startswith("_"))
         return f"{type(self).__name__}({arguments})"
@@ -235,11 +246,24 @@ class Compose(Transform):
         return all(getattr(transform, "deterministic", False) for transform in self.transforms)
 
     def __call__(self, images: Any, random: Randomness = None) -> np.ndarray:
+        from .fusion import fused
+
         images, single = as_batch(images)
         streams = as_random(random, len(images))
-        for transform in self.transforms:
+        for transform in fused(self.transforms):
             images = transform(images, streams)
         return images[0] if single else images
+
+    def into(self, image: Any, random: SampleRandom | None, out: np.ndarray) -> None:
+        from .fusion import fused
+
+        steps = fused(self.transforms)
+        for step in steps[:-1]:
+            image = step(image, random)
+        if steps:
+            steps[-1].into(image, random, out)
+        else:
+            super().into(image, random, out)
 
     def apply(self, images: np.ndarray, parameters: Any) -> np.ndarray:
         raise TypeError("[Compose] a later step's parameters depend on the earlier steps' result: call it instead")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import functional as F
 from .base import Randomness, Transform, checked_batch
 
 if TYPE_CHECKING:
@@ -49,15 +50,27 @@ class Normalize(Transform):
         floats = images.ndim == 4 and images.dtype == np.float32
         if not floats:
             images = checked_batch(images, self)
-        if images.shape[1 if floats else 3] != len(self.mean):
-            raise ValueError(
-                f"[Normalize] expected {len(self.mean)} channels, got images of shape {images.shape}: give one mean "
-                f"and one std per channel"
-            )
+        table = self.table_for(images.shape[1 if floats else 3])
         if floats:
             mean, std = (np.array(values, np.float32)[:, None, None] for values in (self.mean, self.std))
             return np.asarray((images - mean) / std)
-        return _augment.normalize(images, self._table).transpose(0, 3, 1, 2)
+        return _augment.normalize(images, table).transpose(0, 3, 1, 2)
+
+    def table_for(self, channels: int) -> np.ndarray:
+        """Returns the float for each of the 256 values of each channel, of shape (channels, 256).
+
+        Args:
+            channels: how many the images have.
+
+        Raises:
+            ValueError: when there is not one mean and one std for each.
+        """
+        if channels != len(self.mean):
+            raise ValueError(
+                f"[Normalize] expected {len(self.mean)} channels, got images with {channels}: give one mean and one "
+                f"std per channel"
+            )
+        return self._table
 
 
 class ToTensor(Transform):
@@ -100,9 +113,8 @@ class ImageClassification(Transform):
     """What pretrained classifiers were evaluated with: resize, cut out the middle, bytes to floats, normalise.
 
     The shorter side is brought to `resize_size` with antialiasing, the proportions kept; then the central square is cut
-    out, from an image padded with black where it is smaller. Pillow images are resized by Pillow, arrays by the
-    engine, rows first; the two differ by one level of 255 at most, and by more only where bicubic interpolation
-    overshoots black or white in an image that Pillow resizes columns first, as newer versions do with tall ones.
+    out, from an image padded with black where it is smaller. Pillow images are resized by Pillow, arrays to within one
+    level of what it makes.
 
     Args:
         crop_size: height and width of the result in pixels.
@@ -180,48 +192,20 @@ class ImageClassification(Transform):
     def apply(self, images: np.ndarray, parameters: Any = None) -> np.ndarray:
         return self._normalize.apply(self._cropped(self._resized(images)))
 
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after resizing: the longer side is rounded down."""
-        if height <= width:
-            return self.resize_size, max(1, int(self.resize_size * width / height))
-        return max(1, int(self.resize_size * height / width)), self.resize_size
-
     def _resized_by_pillow(self, image: Any) -> np.ndarray:
         from PIL import Image
 
-        grey = len(self.mean) == 1
-        image = image.convert("L" if grey else "RGB")
-        height, width = self._size(image.height, image.width)
-        if (height, width) != (image.height, image.width):
-            image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
-        pixels = np.asarray(image)
-        return pixels[..., None] if grey else pixels
+        image = image.convert("L" if len(self.mean) == 1 else "RGB")
+        height, width = F.resized_size(image.height, image.width, self.resize_size)
+        return F.as_image(image.resize((width, height), Image.Resampling[self.interpolation.upper()]))
 
     def _resized(self, images: np.ndarray) -> np.ndarray:
-        from engine.functional import interpolate
-        from engine.tensor import from_numpy
-
         images = checked_batch(images, self)
         if 0 in images.shape:
             raise ValueError(f"[ImageClassification] expected images with pixels, got shape {images.shape}")
         if images.shape[3] == 1 and len(self.mean) > 1:
             images = np.repeat(images, len(self.mean), axis=3)
-        height, width = self._size(*images.shape[1:3])
-        # As Pillow: first the rows, then the columns, with bytes between them. Channels-last pixels seen through
-        # channels-first axes are a tensor's own layout.
-        for size in ((images.shape[1], width), (height, width)):
-            if size != images.shape[1:3]:
-                floats = from_numpy(images.astype(np.float32).transpose(0, 3, 1, 2))
-                resized = interpolate(floats, size=size, mode=self.interpolation, align_corners=False, antialias=True)
-                images = np.clip(resized.numpy() + 0.5, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-        return images
+        return np.stack([F.resize(image, self.resize_size, self.interpolation) for image in images])
 
     def _cropped(self, images: np.ndarray) -> np.ndarray:
-        missing = [max(0, self.crop_size - extent) for extent in images.shape[1:3]]
-        if any(missing):
-            before = [extent // 2 for extent in missing]
-            pads = [(low, extent - low) for low, extent in zip(before, missing, strict=True)]
-            images = np.pad(images, [(0, 0), *pads, (0, 0)])
-        # round(), which takes halves to the even side, decides in torchvision, too.
-        top, left = (round((extent - self.crop_size) / 2) for extent in images.shape[1:3])
-        return np.ascontiguousarray(images[:, top : top + self.crop_size, left : left + self.crop_size])
+        return np.stack([F.center_crop(image, self.crop_size) for image in images])

@@ -183,7 +183,7 @@ def resized_crop(
         >>> resized_crop(np.zeros((8, 6, 3), np.uint8), 1, 1, 4, 4, (2, 2)).shape
         (2, 2, 3)
     """
-    from engine.data import _pixels
+    from engine.data import _resize
 
     image = as_image(image)
     checked_interpolation(interpolation, RESIZING, "resize")
@@ -192,8 +192,8 @@ def resized_crop(
         return crop(image, top, left, height, width)
     if interpolation in _NEAREST:
         exact = interpolation == "nearest-exact"
-        return _pixels.resize_nearest(image, top, left, height, width, out_h, out_w, exact)
-    return _pixels.resize(image, top, left, height, width, out_h, out_w, interpolation == "bicubic", antialias)
+        return _resize.resize_nearest(image, top, left, height, width, out_h, out_w, exact)
+    return _resize.resize(image, top, left, height, width, out_h, out_w, interpolation == "bicubic", antialias)
 
 
 def crop(image: Any, top: int, left: int, height: int, width: int) -> np.ndarray:
