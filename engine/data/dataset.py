@@ -57,7 +57,7 @@ class Dataset:
         """Whether `gather` is faster than one sample after the other, and gives the same."""
         return type(self).gather is not Dataset.gather
 
-    def fingerprint(self, index: int) -> tuple[str, Any]:
+    def content_of(self, index: int) -> tuple[str, Any]:
         """Returns what to call sample `index`, and something that is equal for equal inputs, to find duplicates by.
 
         Args:
@@ -250,9 +250,9 @@ class Subset(Dataset):
     def gathers(self) -> bool:
         return gathers(self.dataset)
 
-    def fingerprint(self, index: int) -> tuple[str, Any]:
-        fingerprint: tuple[str, Any] = self.dataset.fingerprint(int(self.indices[index]))
-        return fingerprint
+    def content_of(self, index: int) -> tuple[str, Any]:
+        found: tuple[str, Any] = self.dataset.content_of(int(self.indices[index]))
+        return found
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -294,10 +294,10 @@ class ConcatDataset(Dataset):
     def sample(self, index: int, random: SampleRandom | None = None) -> Any:
         return sample_of(*self._find(index), random)
 
-    def fingerprint(self, index: int) -> tuple[str, Any]:
+    def content_of(self, index: int) -> tuple[str, Any]:
         dataset, within = self._find(index)
-        fingerprint: tuple[str, Any] = dataset.fingerprint(within)
-        return fingerprint
+        found: tuple[str, Any] = dataset.content_of(within)
+        return found
 
     @property
     def classes(self) -> tuple[str, ...] | None:

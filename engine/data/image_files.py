@@ -115,7 +115,7 @@ class ImageFiles(Dataset):
             image = transformed(self.transform, image, random)
         return image, label if self.target_transform is None else self.target_transform(label)
 
-    def fingerprint(self, index: int) -> tuple[str, Any]:
+    def content_of(self, index: int) -> tuple[str, Any]:
         return self.paths[index], _FileContent(self.paths[index])
 
     def __repr__(self) -> str:

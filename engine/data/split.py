@@ -178,7 +178,7 @@ def find_leaks(parts: Mapping[str, Any] | Sequence[Any]) -> list[Leak]:
     for part, dataset in parts.items():
         own: dict[Any, tuple[str, str]] = {}
         for index in range(len(dataset)):
-            name, content = dataset.fingerprint(index)
+            name, content = dataset.content_of(index)
             if content in seen:
                 leaks.append(Leak(*seen[content], name, part))
             own.setdefault(content, (name, part))
@@ -220,7 +220,7 @@ def split_dataset(
         pairs = []
         names = []
         for index in range(len(dataset)):
-            name, content = dataset.fingerprint(index)
+            name, content = dataset.content_of(index)
             names.append(name)
             first[index] = seen.setdefault(content, index)
             if first[index] != index:

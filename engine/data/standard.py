@@ -85,7 +85,7 @@ class _Standard(ArrayDataset):
     def gathers(self) -> bool:
         return self.transform is None and self.target_transform is None
 
-    def fingerprint(self, index: int) -> tuple[str, Any]:
+    def content_of(self, index: int) -> tuple[str, Any]:
         return f"sample {index}", self.data[index].tobytes()
 
     def __repr__(self) -> str:
