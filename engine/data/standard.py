@@ -422,6 +422,11 @@ class _Held:
         self.state = state
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes in pickles that Python 2 can read."""
+    return text.encode("latin1")
+
+
 _HELD = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -432,6 +437,8 @@ _HELD = {
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
         if (module, name) not in _HELD:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is not needed; nothing was executed")
         return _Held
