@@ -338,6 +338,45 @@ void check_linear(const char* op, const Array& x, const Array& w) {
 
 }  // namespace
 
+namespace {
+
+// Large weights that few rows meet: packing would read and write several times what is computed on,
+// so the weights themselves are the operand that is read where it lies.
+bool weights_in_place(const Array& w, int64_t rows) {
+    return rows > 0 && rows <= 64 && w.numel() >= (int64_t{1} << 18) && w.stride(1) == 1 &&
+           w.stride(0) == w.dim(1);
+}
+
+// A matrix of few rows as [columns][rows].
+std::shared_ptr<Workspace> transposed(const Array& a) {
+    const int64_t rows = a.dim(0), columns = a.dim(1);
+    auto out = std::make_shared<Workspace>(static_cast<size_t>(rows * columns) * sizeof(float));
+    parallel_for((columns + 255) / 256, [&](int64_t begin, int64_t end, int) {
+        const int64_t first = begin * 256, last = std::min(columns, end * 256);
+        kernels().pack({a.f32() + first * a.stride(1), a.stride(1), a.stride(0), last - first, rows,
+                        out->f32() + first * rows, rows});
+    });
+    return out;
+}
+
+// out = x w^T + bias as the transpose of w x^T.
+void linear_in_place(const Array& x, const Array& w, const float* bias, const Array& out) {
+    const int64_t rows = x.dim(0), depth = w.dim(1), outputs = w.dim(0);
+    const Panels panels(depth, rows, Panels::Tiles::wide);
+    const auto packed = pack_panels(panels, x.f32(), x.stride(1), x.stride(0));
+    const Array turned = empty({outputs, rows});
+    Product product{};
+    product.rows = outputs, product.columns = rows, product.depth = depth;
+    product.a = w.f32(), product.a_row = depth, product.a_depth = 1;
+    product.c = turned.f32(), product.c_row = rows;
+    run_product(product, panels, packed->f32());
+    kernels().pack({turned.f32(), 1, rows, rows, outputs, out.f32(), outputs});
+    for (int64_t i = 0; bias && i < rows; ++i)
+        kernels().add_segments({bias, 0, out.f32() + i * outputs, 0, 1, outputs});
+}
+
+}  // namespace
+
 Array linear(const Array& x, const Array& w, const Array* bias) {
     check_linear("linear", x, w);
     const int64_t depth = w.dim(1), outputs = w.dim(0);
@@ -355,6 +394,10 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
     shape[shape.n - 1] = outputs;
     Array out = empty({rows.dim(0), outputs});
     const Array dense_bias = bias ? contiguous(*bias) : Array();
+    if (weights_in_place(w, rows.dim(0))) {
+        linear_in_place(rows, w, bias ? dense_bias.f32() : nullptr, out);
+        return x.rank() == 2 ? out : contiguous(reshape(out, shape));
+    }
     const Panels panels(depth, outputs);
     const auto packed = pack_weight(w, panels, w.stride(1), w.stride(0), 1);
     Product product{};
@@ -375,6 +418,12 @@ Array linear_backward_data(const Array& dy, const Array& w) {
     Dims shape = dy.shape();
     shape[shape.n - 1] = inputs;
     Array out = empty({rows.dim(0), inputs});
+    if (weights_in_place(w, rows.dim(0))) {
+        const auto turned = transposed(rows);
+        transposed_product(Rows::dense(turned->f32(), rows.dim(0), depth, rows.dim(0)),
+                           Rows::dense(w.f32(), inputs, depth, inputs), depth, out.f32(), nullptr);
+        return dy.rank() == 2 ? out : contiguous(reshape(out, shape));
+    }
     const Panels panels(depth, inputs);
     const auto packed = pack_weight(w, panels, w.stride(0), w.stride(1), 2);
     Product product{};
