@@ -788,7 +788,6 @@ def convolutions() -> Iterator[Case]:
     yield conv((4, 64, 12, 12), (96, 64, 1, 1), bias=False)
     yield conv((2, 200, 7, 7), (136, 200, 1, 1), stride=2)
     yield conv((3, 70, 7, 7), (40, 70, 3, 3), padding=1)  # several images to an item, a depth in slices
-    yield conv((1, 256, 24, 24), (256, 256, 3, 3), padding=1, bias=False)  # filters too large to be read per block
     yield conv((1, 320, 4, 4), (24, 320, 3, 3), padding=1)
     yield conv((5, 40, 24, 23), (40, 1, 3, 3), padding=1, groups=40)
     yield conv((8, 1, 28, 28), (6, 1, 5, 5), padding=2)
@@ -823,6 +822,7 @@ def products() -> Iterator[Case]:
     yield Case("linear", (normal(1, 400), normal(120, 400), normal(120)))
     yield Case("linear", (normal(64, 400), normal(120, 400), normal(120)))
     yield Case("linear", (normal(33, 1000), normal(10, 1000), None))
+    yield Case("linear", (normal(20, 650), normal(430, 650), normal(430)))  # weights read where they lie
     yield Case("matmul", (normal(65, 70), normal(70, 129)))
     yield Case("matmul", (normal(3, 5, 8), normal(3, 8, 6)))
     yield Case("matmul", (normal(2, 3, 5, 8), normal(3, 8, 6)))
