@@ -168,7 +168,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         limit = sorted(samples["read" if op.reads_only else "triad"])[3]
         yield {
             "name": op.name,
-            "shape": list(shape),
+            "shape": "x".join(map(str, shape)),
             "bytes": int(op.passes * fresh.bytes),
             **limits.as_json(),
             **{f"{kind}_gbytes_per_s": harness.significant(sorted(values)[3], 4) for kind, values in samples.items()},
