@@ -6,10 +6,16 @@ models, ...) is imported at its first use.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from engine import functional as functional, nn as nn, optim as optim, random as random
 from engine._version import __version__ as __version__
+from engine.algorithms import (
+    autotune as autotune,
+    get_conv_algorithm as get_conv_algorithm,
+    set_conv_algorithm as set_conv_algorithm,
+)
 from engine.autograd import (
     enable_grad as enable_grad,
     inference_mode as inference_mode,
@@ -163,6 +169,9 @@ _LAZY_FUNCTIONS = {  # name -> module
     "lr_find": "lr_finder",
     "save_weights": "io.weights_file",
 }
+
+if os.environ.get("ENGINE_AUTOTUNE"):
+    autotune(os.environ["ENGINE_AUTOTUNE"])
 
 
 def __getattr__(name: str) -> Any:

@@ -57,6 +57,12 @@ void bind_conv(py::module_& m) {
             set_conv_algorithm(name);
         },
         arg("op"), arg("name"));
+    m.def("set_conv_policy", &set_conv_policy, arg("policy"));
+    m.def("conv_policy", &conv_policy);
+    m.def("set_autotune", &set_autotune, arg("on"));
+    m.def("tuned_choices", &tuned_choices);
+    m.def("set_tuned_choices", &set_tuned_choices, arg("choices"));
+    m.def("tuned_problems", &tuned_problems);
 }
 
 }  // namespace engine

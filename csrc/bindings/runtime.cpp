@@ -2,6 +2,7 @@
 #include <chrono>
 
 #include "bindings/bindings.h"
+#include "core/cpu.h"
 #include "core/env.h"
 #include "core/memory.h"
 #include "core/parallel.h"
@@ -18,6 +19,7 @@ void bind_runtime(py::module_& m) {
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, arg("n"));
     m.def("verbose", &verbosity);
+    m.def("cpu_model", &cpu_model);
     m.def("memory_stats", [] {
         const MemoryStats stats = memory_stats();
         py::dict out;

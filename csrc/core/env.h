@@ -1,5 +1,5 @@
-// Environment variables the engine reads: ENGINE_ISA, ENGINE_NUM_THREADS (and
-// OMP_NUM_THREADS), ENGINE_THREADING, ENGINE_VERBOSE.
+// Environment variables the core reads: ENGINE_ISA, ENGINE_NUM_THREADS (and OMP_NUM_THREADS),
+// ENGINE_THREADING, ENGINE_CONV_ALGORITHM, ENGINE_VERBOSE.
 #pragma once
 
 #include <string>

@@ -1,13 +1,47 @@
 #include "ops/algorithm.h"
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+
 #include "core/env.h"
+#include "core/parallel.h"
 #include "core/status.h"
+#include "dispatch/table.h"
 
 namespace engine {
 
 namespace {
 
 std::string forced;
+
+enum class Policy { unset, any, direct };
+std::atomic<Policy> current_policy{Policy::unset};
+
+Policy parse_policy(const char* what, const std::string& name) {
+    ENGINE_CHECK(name == "auto" || name == "direct", Kind::value, "[", what,
+                 "] expected 'auto' or 'direct' (no Winograd), got '", name, "'");
+    return name == "direct" ? Policy::direct : Policy::any;
+}
+
+Policy policy() {
+    Policy now = current_policy.load(std::memory_order_relaxed);
+    if (now == Policy::unset) {
+        now = parse_policy("ENGINE_CONV_ALGORITHM", env_string("ENGINE_CONV_ALGORITHM", "auto"));
+        current_policy.store(now, std::memory_order_relaxed);
+    }
+    return now;
+}
+
+std::atomic<bool> autotune{false};
+std::atomic<int64_t> measured{0};
+std::mutex choices_mutex;
+std::map<std::string, std::string>& choices() {
+    static auto* known = new std::map<std::string, std::string>;
+    return *known;
+}
 
 std::string describe(const Conv& c) {
     std::string text = "n" + std::to_string(c.n) + " ic" + std::to_string(c.ic) + " ih" +
@@ -18,6 +52,9 @@ std::string describe(const Conv& c) {
         text += " s" + std::to_string(c.stride_h) + "x" + std::to_string(c.stride_w);
     if (c.dilation_h != 1 || c.dilation_w != 1)
         text += " d" + std::to_string(c.dilation_h) + "x" + std::to_string(c.dilation_w);
+    if (c.pad_top || c.pad_bottom || c.pad_left || c.pad_right)
+        text += " p" + std::to_string(c.pad_top) + "," + std::to_string(c.pad_bottom) + "," +
+                std::to_string(c.pad_left) + "," + std::to_string(c.pad_right);
     if (c.groups != 1) text += " g" + std::to_string(c.groups);
     return text;
 }
@@ -27,6 +64,72 @@ bool has(const std::vector<ConvAlgorithm<Run>>& list, const std::string& name) {
     for (const auto& algorithm : list)
         if (name == algorithm.name) return true;
     return false;
+}
+
+// Why a policy or a forced name rules an algorithm out, else why it declines; empty: may be taken.
+template <class Run>
+std::string objection(const ConvAlgorithm<Run>& algorithm, const Conv& conv, bool obey) {
+    if (obey) return forced == algorithm.name ? algorithm.declines(conv) : "another is forced";
+    const std::string reason = algorithm.declines(conv);
+    if (reason.empty() && policy() == Policy::direct &&
+        std::strncmp(algorithm.name, "winograd", 8) == 0)
+        return "the policy is direct";
+    return reason;
+}
+
+// Seconds of one run: the least of several, after one that packs weights and touches memory. Stops
+// early when it is clearly slower than `best`.
+template <class Run>
+double measure(const ConvAlgorithm<Run>& algorithm,
+               const std::function<void(const ConvAlgorithm<Run>&)>& run, double best) {
+    using Clock = std::chrono::steady_clock;
+    run(algorithm);
+    double least = 1e300, total = 0;
+    for (int i = 0; i < 7 && (i < 3 || total < 0.02); ++i) {
+        const auto start = Clock::now();
+        run(algorithm);
+        const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        least = std::min(least, seconds);
+        total += seconds;
+        if (least > 2 * best) break;
+    }
+    return least;
+}
+
+// The remembered choice, or one measured now; null when that one may not be taken (any more).
+template <class Run>
+const ConvAlgorithm<Run>* tuned(const char* op, const std::vector<ConvAlgorithm<Run>>& list,
+                                const Conv& conv,
+                                const std::function<void(const ConvAlgorithm<Run>&)>& run) {
+    const std::string key = std::string(op) + " " + describe(conv) + " isa " + isa() + " threads " +
+                            std::to_string(num_threads()) +
+                            (policy() == Policy::direct ? " direct" : "");
+    std::string name;
+    {
+        std::lock_guard<std::mutex> lock(choices_mutex);
+        const auto known = choices().find(key);
+        if (known != choices().end()) name = known->second;
+    }
+    if (name.empty()) {
+        double best = 1e300;
+        // The reference is last in every list: it runs where nothing else does.
+        for (const auto& algorithm : list) {
+            if (!objection(algorithm, conv, false).empty()) continue;
+            if (!name.empty() && std::strcmp(algorithm.name, "reference") == 0) continue;
+            const double seconds = measure(algorithm, run, best);
+            if (verbosity() > 0)
+                log_line("tuning " + key + ": " + algorithm.name + " " +
+                         std::to_string(seconds * 1e3) + " ms");
+            if (seconds < best) best = seconds, name = algorithm.name;
+        }
+        measured.fetch_add(1);
+        std::lock_guard<std::mutex> lock(choices_mutex);
+        // Another thread may have measured the same problem: all take the first answer.
+        name = choices().emplace(key, name).first->second;
+    }
+    for (const auto& algorithm : list)
+        if (name == algorithm.name && objection(algorithm, conv, false).empty()) return &algorithm;
+    return nullptr;
 }
 
 }  // namespace
@@ -41,33 +144,61 @@ void set_conv_algorithm(const std::string& name) {
     forced = name;
 }
 
-std::string forced_conv_algorithm() { return forced; }
+void set_conv_policy(const std::string& name) {
+    current_policy.store(parse_policy("set_conv_algorithm", name));
+}
+
+std::string conv_policy() { return policy() == Policy::direct ? "direct" : "auto"; }
+
+void set_autotune(bool on) { autotune.store(on); }
+
+std::map<std::string, std::string> tuned_choices() {
+    std::lock_guard<std::mutex> lock(choices_mutex);
+    return choices();
+}
+
+void set_tuned_choices(const std::map<std::string, std::string>& known) {
+    std::lock_guard<std::mutex> lock(choices_mutex);
+    choices() = known;
+}
+
+int64_t tuned_problems() { return measured.load(); }
 
 template <class Run>
 const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list,
-                                 const Conv& conv) {
+                                 const Conv& conv,
+                                 const std::function<void(const ConvAlgorithm<Run>&)>& run) {
     std::string log;
     const bool obey = !forced.empty() && has(list, forced);
+    if (!obey && autotune.load(std::memory_order_relaxed))
+        if (const ConvAlgorithm<Run>* algorithm = tuned(op, list, conv, run)) {
+            if (verbosity() > 0)
+                log_line(std::string(op) + " " + describe(conv) + ": " + algorithm->name +
+                         ", as measured");
+            return *algorithm;
+        }
     for (const auto& algorithm : list) {
-        const bool excluded = obey && forced != algorithm.name;
-        const std::string reason = excluded ? "another is forced" : algorithm.declines(conv);
+        const std::string reason = objection(algorithm, conv, obey);
         if (reason.empty()) {
             if (verbosity() > 0)
                 log_line(std::string(op) + " " + describe(conv) + ": " + algorithm.name + log);
             return algorithm;
         }
-        ENGINE_CHECK(excluded || !obey, Kind::value, "[", op, "] the forced algorithm '", forced,
-                     "' declines ", describe(conv), ": ", reason);
+        ENGINE_CHECK(!obey || forced != algorithm.name, Kind::value, "[", op,
+                     "] the forced algorithm '", forced, "' declines ", describe(conv), ": ",
+                     reason);
         if (verbosity() > 0) log += std::string("; not ") + algorithm.name + ": " + reason;
     }
     fail(Kind::runtime, "[", op, "] no algorithm for ", describe(conv));
 }
-template const ConvAlgorithm<ConvForward>& choose(const char*,
-                                                  const std::vector<ConvAlgorithm<ConvForward>>&,
-                                                  const Conv&);
+template const ConvAlgorithm<ConvForward>& choose(
+    const char*, const std::vector<ConvAlgorithm<ConvForward>>&, const Conv&,
+    const std::function<void(const ConvAlgorithm<ConvForward>&)>&);
 template const ConvAlgorithm<ConvBackwardData>& choose(
-    const char*, const std::vector<ConvAlgorithm<ConvBackwardData>>&, const Conv&);
+    const char*, const std::vector<ConvAlgorithm<ConvBackwardData>>&, const Conv&,
+    const std::function<void(const ConvAlgorithm<ConvBackwardData>&)>&);
 template const ConvAlgorithm<ConvBackwardWeight>& choose(
-    const char*, const std::vector<ConvAlgorithm<ConvBackwardWeight>>&, const Conv&);
+    const char*, const std::vector<ConvAlgorithm<ConvBackwardWeight>>&, const Conv&,
+    const std::function<void(const ConvAlgorithm<ConvBackwardWeight>&)>&);
 
 }  // namespace engine

@@ -365,14 +365,17 @@ Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stri
                      ", got ", to_string(residual->shape()));
     }
     if (y.numel() == 0) return y;
-    const auto& algorithm = choose("conv2d", conv_forward_algorithms(), c);
     const Array dense_bias = bias ? contiguous(*bias) : Array();
     const Array pixels = residual ? as_pixels(*residual) : Array();
     Epilogue epilogue;
     if (bias) epilogue.bias = dense_bias.f32();
     if (residual) epilogue.residual = pixels.f32(), epilogue.residual_row = pixel_stride(pixels);
     epilogue.activation = activation;
-    algorithm.run(c, as_pixels(x), contiguous(w), epilogue, y);
+    const Array source = as_pixels(x), weight = contiguous(w);
+    const auto run = [&](const ConvAlgorithm<ConvForward>& algorithm) {
+        algorithm.run(c, source, weight, epilogue, y);
+    };
+    run(choose<ConvForward>("conv2d", conv_forward_algorithms(), c, run));
     return y;
 }
 

@@ -623,7 +623,11 @@ Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape,
     expect_f32(op, "weight", w);
     Array dx = empty(x_shape);
     if (dx.numel() == 0) return dx;
-    choose(op, conv_backward_data_algorithms(), c).run(c, as_pixels(dy), contiguous(w), dx);
+    const Array gradient = as_pixels(dy), weight = contiguous(w);
+    const auto run = [&](const ConvAlgorithm<ConvBackwardData>& algorithm) {
+        algorithm.run(c, gradient, weight, dx);
+    };
+    run(choose<ConvBackwardData>(op, conv_backward_data_algorithms(), c, run));
     return dx;
 }
 
@@ -642,8 +646,11 @@ std::pair<Array, std::optional<Array>> conv2d_backward_weight(
         if (db) std::fill_n(db->f32(), c.oc, 0.0f);
         return {dw, db};
     }
-    choose(op, conv_backward_weight_algorithms(), c)
-        .run(c, as_pixels(dy), as_pixels(x), dw, db ? db->f32() : nullptr);
+    const Array gradient = as_pixels(dy), source = as_pixels(x);
+    const auto run = [&](const ConvAlgorithm<ConvBackwardWeight>& algorithm) {
+        algorithm.run(c, gradient, source, dw, db ? db->f32() : nullptr);
+    };
+    run(choose<ConvBackwardWeight>(op, conv_backward_weight_algorithms(), c, run));
     return {dw, db};
 }
 
