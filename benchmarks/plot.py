@@ -16,6 +16,8 @@ from typing import Any
 
 import harness
 import matplotlib
+import shapes
+from peers import PASSES
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "engine"  # the same picture is the same file
@@ -49,16 +51,16 @@ def short(shape: str) -> str:
 def shares_of_peak(rows: list[Row], isa: str) -> None:
     """Bars of the engine's share of the peak, and marks of the peers', of one instruction set."""
     rows = [row for row in rows if row["isa"] == isa]
-    panels = sorted({(row["pass"], row["batch"]) for row in rows})
+    panels = sorted({(row["pass"], row["batch"]) for row in rows}, key=lambda key: (PASSES.index(key[0]), key[1]))
     if not rows:
         return
-    figure, axes = plt.subplots(len(panels), 1, figsize=(9, 2.6 * len(panels)), sharex=True, squeeze=False)
-    shapes = list(dict.fromkeys(row["shape"] for row in rows))
+    figure, axes = plt.subplots(len(panels), 1, figsize=(9, 2 * len(panels)), sharex=True, squeeze=False)
+    keys = [layer.shape_key for layer in shapes.load("conv15")]
     for axis, (which, batch) in zip(axes[:, 0], panels, strict=True):
         for row in rows:
             if (row["pass"], row["batch"]) != (which, batch):
                 continue
-            at = shapes.index(row["shape"])
+            at = keys.index(row["shape"])
             colour = "#4477aa" if row["algorithm"] == "winograd" else "#66ccee"
             axis.bar(at, 100 * row["timings"]["engine"]["peak_share"], color=colour, width=0.7)
             for peer, mark in (("engine_direct", "_"), ("torch", "x"), ("torch_packed", "+")):
@@ -67,7 +69,8 @@ def shares_of_peak(rows: list[Row], isa: str) -> None:
         axis.axhline(100, color="grey", linewidth=0.8)
         axis.set_ylabel("% of the FMA peak")
         axis.set_title(f"{which}, batch {batch}", fontsize=9)
-    axes[-1, 0].set_xticks(range(len(shapes)), [short(shape) for shape in shapes], rotation=60, ha="right", fontsize=8)
+    axes[-1, 0].set_xticks(range(len(keys)), [short(key) for key in keys], rotation=60, ha="right", fontsize=8)
+    figure.tight_layout(rect=(0, 0, 1, 0.97))
     figure.suptitle(f"{isa}; dark: Winograd's form; – engine, direct   x torch   + oneDNN, weights packed", fontsize=9)
     save(figure, f"share_of_peak_{isa}.svg")
 
@@ -91,7 +94,7 @@ def ratios(rows: list[Row], name: str, title: str) -> None:
     axis.invert_yaxis()
     axis.set_xlabel("times as fast as PyTorch in its better memory format")
     axis.set_title(title, fontsize=9)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower right")
     save(figure, name)
 
 
