@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -143,20 +144,24 @@ def compare(root: Path, label: str, size_kb: float, images: int, args: argparse.
     for name, call in calls.items():
         assert call() == images, name
     timings = harness.interleave(calls, args.rounds, sample_s=0.05)
+    figures = {}
+    for name, timing in timings.items():
+        figures[name] = timing.as_json() | {"images_per_second": harness.significant(images / timing.median, 4)}
+        if name != "engine":
+            figures[name]["engine_is_faster"] = harness.significant(harness.ratio(timing, timings["engine"]), 3)
+        if name != "torchvision":
+            faster = harness.ratio(timings["torchvision"], timing)
+            figures[name]["times_torchvision"] = harness.significant(faster, 3)
     return {
         "case": f"500x375 JPEG of {label}",
         "file_kb": harness.significant(size_kb, 3),
         "images": images,
-        "timings": {name: timing.as_json() for name, timing in timings.items()},
-        "images_per_second": {name: round(images / timing.median, 1) for name, timing in timings.items()},
-        "times_torchvision": {
-            name: harness.significant(harness.ratio(timings["torchvision"], timings[name]), 3)
-            for name in ("engine", "engine_pillow")
-        },
+        "timings": figures,
+        "limits": [harness.measure_limits(1).as_json()],
     }
 
 
-def stages(root: Path, rounds: int) -> dict[str, Any]:
+def stages(root: Path, rounds: int) -> dict[str, float]:
     """Milliseconds per image of the engine's stages."""
     from engine.data import (
         Compose,
@@ -190,10 +195,7 @@ def stages(root: Path, rounds: int) -> dict[str, Any]:
         "crop, resize, flip, normalise one by one": lambda: transform(False),
     }
     timings = harness.interleave(calls, rounds, sample_s=0.02)
-    return {
-        "case": "stages",
-        "ms_per_image": {name: harness.significant(t.median * 1e3 / len(data), 3) for name, t in timings.items()},
-    }
+    return {name: harness.significant(timing.median * 1e3 / len(data), 3) for name, timing in timings.items()}
 
 
 def waiting(root: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -229,13 +231,14 @@ def waiting(root: Path, args: argparse.Namespace) -> dict[str, Any]:
         )
         seconds.append(whole / count)
     shares, seconds = shares[1:], seconds[1:]  # the first epoch warms up
+    timing = harness.Timing(seconds)
     return {
         "case": f"resnet18 training, batch {args.train_batch}, 2 workers, {args.train_threads} kernel threads",
-        "step_ms": harness.significant(float(np.median(seconds)) * 1e3, 4),
+        "timings": {"engine": timing.as_json() | {"images_per_second": args.train_batch / timing.median}},
         "wait_share": harness.significant(float(np.median([first for first, _ in shares])), 3),
         "wait_share_after_first_batch": harness.significant(float(np.median([rest for _, rest in shares])), 3),
         "steps_per_epoch": len(loader),
-        "epochs": args.epochs,
+        "limits": [harness.measure_limits(args.train_threads).as_json()],
     }
 
 
@@ -259,17 +262,12 @@ def main() -> None:
             root = Path(folder, str(quality))
             size = make_files(root, args.images, quality)
             row = compare(root, label, size, args.images, args)
-            row["limits"] = harness.measure_limits(1).as_json()
-            report.results.append(row)
-            print(row["case"], row["images_per_second"], row["times_torchvision"])
-        report.results.append(stages(root, args.rounds))
-        print(report.results[-1])
+            row["stages_ms_per_image"] = stages(root, args.rounds)
+            report.add(row, args.output)
+            print(json.dumps(row))
         if not args.skip_training:
-            report.results.append(waiting(root, args))
-            print(report.results[-1])
-    report.complete = True
-    if args.output:
-        report.save(args.output)
+            report.add(waiting(root, args), args.output)
+            print(json.dumps(report.results[-1]))
 
 
 def peers() -> dict[str, Any]:

@@ -45,6 +45,8 @@ def rate(figures: Row, row: Row) -> str:
         return f"{figures['gflops']:.0f} GFLOP/s, {figures['peak_share']:.0%}"
     if "memory_mib" in figures:
         return f"{row['batch'] / figures['median_ms'] * 1e3:,.0f} images/s, {figures['memory_mib']:,.0f} MiB"
+    if "images_per_second" in figures:
+        return f"{figures['images_per_second']:,.0f} images/s"
     if "peak_mib" in figures:
         return f"{figures['peak_mib']:,.0f} MiB at most"
     return f"{figures['gbytes_per_s']:.1f} GB/s"
