@@ -767,11 +767,33 @@ def convolutions() -> Iterator[Case]:
     for groups, per_in, per_out in ((2, 3, 2), (3, 1, 4), (4, 8, 8), (3, 17, 5), (2, 16, 33), (5, 2, 1), (8, 4, 16)):
         yield conv((2, groups * per_in, 6, 5), (groups * per_out, per_in, 3, 3), padding=1, groups=groups)
         yield conv((2, groups * per_in, 6, 5), (groups * per_out, per_in, 1, 1), groups=groups, stride=2)
+    # Groups that share a vector, groups of whole vectors, and channels that leave a vector partly filled.
+    for groups, per_in, per_out in ((10, 4, 4), (3, 8, 8), (2, 16, 16), (2, 16, 24), (17, 2, 2), (3, 32, 32)):
+        for stride in (1, 2):
+            yield conv(
+                (2, groups * per_in, 9, 10), (groups * per_out, per_in, 3, 3), stride=stride, padding=1, groups=groups
+            )
+    yield conv((1, 16, 8, 17), (16, 4, 2, 3), padding=(0, 2), dilation=(2, 1), groups=4)
+    yield conv((1, 32, 8, 9), (32, 16, 5, 3), padding=(3, 0), stride=(1, 2), groups=2)
     for c, multiplier in ((4, 2), (5, 3), (17, 2), (16, 4), (1, 7)):
         yield conv((2, c, 6, 7), (c * multiplier, 1, 3, 3), padding=1, groups=c)
-    for c, kernel, stride in ((16, 5, 1), (33, 5, 2), (12, 7, 2), (24, 3, 2), (40, 3, (1, 2)), (9, (1, 5), 1)):
+    for c, kernel, stride in (
+        *((16, 5, 1), (33, 5, 2), (12, 7, 2), (24, 3, 2), (40, 3, (1, 2)), (9, (1, 5), 1)),
+        *((18, 7, 1), (21, (3, 5), (2, 1)), (5, 3, 3), (19, (2, 3), 2), (8, 6, 1)),
+    ):
         kh, kw = oracle.pair(kernel)
         yield conv((2, c, 12, 13), (c, 1, kh, kw), padding=(kh // 2, kw // 2), stride=stride, groups=c)
+    for c, width, padding, dilation in (
+        (17, 3, 2, 1),
+        (4, 1, 1, 1),
+        (20, 15, 0, (2, 1)),
+        (3, 18, 4, 1),
+        (6, 8, 3, (1, 2)),
+    ):
+        for stride in (1, 2):
+            yield conv(
+                (2, c, 7, width), (c, 1, 3, 3), padding=padding, stride=stride, dilation=dilation, groups=c, bias=False
+            )
     # edges: empty batch, one pixel, one output, kernel as large as the padded input
     yield conv((0, 3, 8, 8), (4, 3, 3, 3), padding=1)
     yield conv((0, 8, 8, 8), (8, 1, 3, 3), padding=1, groups=8)

@@ -8,7 +8,9 @@
 
 namespace engine {
 
-// Some rows and some channels of one image of a depthwise convolution
+// Some rows and some channels of one image of a depthwise convolution, or of a grouped one whose
+// groups, of as many outputs as inputs, are narrower than a vector and divide it (`grouped`; its
+// weights are [kernel_h][input of the group][kernel_w][weight_tap floats])
 //   dst[h][w][c] = activation(residual[h][w][c] + bias[c] + sum over r, q of
 //                      src[h * stride_h - pad_top + r][w * stride_w - pad_left + q][c] *
 //                      weight[r][q][c])
@@ -30,10 +32,15 @@ struct DepthwiseArgs {
     int64_t residual_pixel;
     Activation activation;
     int64_t channels;
-    int64_t kernel_h, kernel_w;  // kernel_w: 3, 5 or 7
+    int64_t group;               // channels per group, for grouped
+    int64_t kernel_h, kernel_w;  // kernel_w: 3, 5 or 7; for grouped 3
     int64_t stride_h, stride_w;  // stride_w: 1 or 2; depthwise_spread: 2
     int64_t pad_top, pad_left;
     int64_t dilation_h;  // depthwise_spread: 1
+    // Source rows come from memory, not from a near cache: fetch those of the next row of dst.
+    bool fetch_ahead;
+    // Store past the caches; dst is aligned to vectors and nothing is left to do after registers.
+    bool stream;
 };
 
 // One row by tables, for any kernel, stride and dilation of either direction:
@@ -70,10 +77,12 @@ struct DepthwiseWeightArgs {
     int64_t weight_tap;
     float* dbias;  // or null: dbias[c] += sum over h, w of grad[h][w][c]
     int64_t channels;
+    int64_t group;
     int64_t kernel_h, kernel_w;
     int64_t stride_h, stride_w;
     int64_t pad_top, pad_left;
     int64_t dilation_h;
+    bool fetch_ahead;  // as above, for both operands
 };
 
 // Weight gradient, one tap, one output row, any stride and dilation: dweight[c] += sum over p of

@@ -8,6 +8,7 @@
 #include "ops/algorithm.h"
 #include "ops/depthwise.h"
 #include "ops/gemm.h"
+#include "ops/grouped.h"
 #include "ops/winograd.h"
 
 namespace engine {
@@ -338,6 +339,7 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogu
 const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
     static const std::vector<ConvAlgorithm<ConvForward>> list = {
         {"depthwise", declines_depthwise, forward_depthwise},
+        {"grouped", declines_grouped, forward_grouped},
         {"winograd", declines_winograd, forward_winograd},
         {"direct", declines_nothing, forward_direct},
         {"reference", declines_nothing, forward_reference},

@@ -8,6 +8,7 @@
 #include "ops/conv2d.h"
 #include "ops/depthwise.h"
 #include "ops/gemm.h"
+#include "ops/grouped.h"
 #include "ops/winograd.h"
 
 namespace engine {
@@ -596,6 +597,7 @@ void check_gradient(const char* op, const Conv& c, const Array& dy) {
 const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithms() {
     static const std::vector<ConvAlgorithm<ConvBackwardData>> list = {
         {"depthwise", declines_depthwise, data_depthwise},
+        {"grouped", declines_grouped_data, data_grouped},
         {"columns", declines_columns, data_columns},
         {"winograd", declines_winograd, data_winograd},
         {"direct", declines_nothing, data_direct},
@@ -607,6 +609,7 @@ const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithm
 const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algorithms() {
     static const std::vector<ConvAlgorithm<ConvBackwardWeight>> list = {
         {"depthwise", declines_depthwise, weight_depthwise},
+        {"grouped", declines_grouped, weight_grouped},
         {"sliding", declines_sliding, weight_sliding},
         {"winograd", declines_winograd, weight_winograd},
         {"direct", declines_nothing, weight_direct},

@@ -1,7 +1,7 @@
 #include "ops/depthwise.h"
 
 #include <algorithm>
-#include <cstring>
+#include <numeric>
 
 #include "core/parallel.h"
 #include "ops/gemm.h"
@@ -47,38 +47,6 @@ void over_rows(int64_t images, int64_t rows, int64_t row_flops, F&& f) {
                          f(item / blocks, rows * b / blocks, rows * (b + 1) / blocks, thread);
                      }
                  });
-}
-
-// Channels per call. The source rows under the kernel are read once for each of its rows: on small
-// maps they stay in the first-level cache when channels are taken a few vectors at a time; on wide
-// ones the runs of memory would become too short for that.
-int64_t channel_block(int64_t channels, int64_t kernel_h, int64_t width) {
-    const int64_t lanes = kernels().lanes;
-    const int64_t fitting = (int64_t{24} << 10) / 4 / (kernel_h * width) / lanes * lanes;
-    return fitting >= 64 ? fitting : channels;
-}
-
-// All rows of dst from src by `kernel`, whose arguments lack only images, rows and channels.
-void run_tiles(const DepthwiseArgs& problem, void (*kernel)(const DepthwiseArgs&), int64_t images,
-               int64_t rows) {
-    const int64_t block = channel_block(problem.channels, problem.kernel_h, problem.src_w);
-    const int64_t row_flops = 2 * problem.kernel_h * problem.kernel_w * problem.dst_w *
-                              problem.channels / problem.stride_h / problem.stride_w;
-    over_rows(images, rows, row_flops, [&](int64_t n, int64_t first, int64_t last, int) {
-        DepthwiseArgs d = problem;
-        d.row_begin = first, d.row_end = last;
-        for (int64_t channel = 0; channel < problem.channels; channel += block) {
-            d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel + channel;
-            d.dst = problem.dst + n * rows * d.dst_w * d.dst_pixel + channel;
-            d.weight = problem.weight + channel;
-            d.bias = problem.bias ? problem.bias + channel : nullptr;
-            d.residual = problem.residual
-                             ? problem.residual + n * rows * d.dst_w * d.residual_pixel + channel
-                             : nullptr;
-            d.channels = std::min(block, problem.channels - channel);
-            kernel(d);
-        }
-    });
 }
 
 // Which taps reach each place of one axis of the destination.
@@ -146,7 +114,137 @@ void run_taps(const DepthwiseArgs& problem, const Taps& vertical, const Taps& ho
     });
 }
 
+// The source rows under the kernel are read once for each of its rows: on small maps they stay in
+// the first-level cache when channels are taken a few vectors at a time; on wide ones the runs of
+// memory would become too short for that.
+int64_t channel_block(int64_t channels, int64_t kernel_h, int64_t width) {
+    const int64_t lanes = kernels().lanes;
+    const int64_t fitting = (int64_t{6} << 10) / (kernel_h * width) / lanes * lanes;
+    return fitting >= 64 ? fitting : channels;
+}
+
+// Whether results are stored past the caches: not where they would stay until they are read.
+bool streams(const DepthwiseArgs& d, int64_t pixels) {
+    const bool aligned = d.channels % 16 == 0 && d.dst_pixel % 16 == 0 &&
+                         reinterpret_cast<uintptr_t>(d.dst) % 64 == 0;
+    return kernels().lanes == 16 && aligned && !d.residual && d.activation <= Activation::relu6 &&
+           pixels * d.channels * static_cast<int64_t>(sizeof(float)) > int64_t{32} << 20;
+}
+
 }  // namespace
+
+void run_tiles(const DepthwiseArgs& problem, void (*kernel)(const DepthwiseArgs&), int64_t images,
+               int64_t rows) {
+    const int64_t block = channel_block(problem.channels, problem.kernel_h, problem.src_w);
+    const int64_t taps = problem.kernel_h * problem.kernel_w * std::max<int64_t>(1, problem.group);
+    const int64_t row_flops =
+        2 * taps * problem.dst_w * problem.channels / problem.stride_h / problem.stride_w;
+    over_rows(images, rows, row_flops, [&](int64_t n, int64_t first, int64_t last, int) {
+        DepthwiseArgs d = problem;
+        d.fetch_ahead = block >= d.channels && d.src_pixel == d.channels;
+        d.stream = streams(problem, images * rows * d.dst_w);
+        d.row_begin = first, d.row_end = last;
+        const int64_t pixel = n * rows * d.dst_w;
+        for (int64_t begin = 0; begin < problem.channels; begin += block) {
+            d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel + begin;
+            d.dst = problem.dst + pixel * d.dst_pixel + begin;
+            d.weight = problem.weight + begin;
+            d.bias = problem.bias ? problem.bias + begin : nullptr;
+            d.residual =
+                problem.residual ? problem.residual + pixel * d.residual_pixel + begin : nullptr;
+            d.channels = std::min(block, problem.channels - begin);
+            kernel(d);
+        }
+    });
+}
+
+void run_weight_tiles(const DepthwiseWeightArgs& problem,
+                      void (*kernel)(const DepthwiseWeightArgs&), int64_t rows, int64_t first,
+                      int64_t last) {
+    const int64_t block = channel_block(problem.channels, problem.kernel_h, problem.src_w);
+    DepthwiseWeightArgs d = problem;
+    d.fetch_ahead = block >= d.channels && d.src_pixel == d.channels && d.grad_pixel == d.channels;
+    for (int64_t row = first; row < last;) {
+        const int64_t n = row / rows, end = std::min(last, (n + 1) * rows);
+        d.row_begin = row - n * rows, d.row_end = end - n * rows;
+        for (int64_t begin = 0; begin < problem.channels; begin += block) {
+            d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel + begin;
+            d.grad = problem.grad + n * rows * d.grad_w * d.grad_pixel + begin;
+            d.dweight = problem.dweight + begin;
+            d.dbias = problem.dbias ? problem.dbias + begin : nullptr;
+            d.channels = std::min(block, problem.channels - begin);
+            kernel(d);
+        }
+        row = end;
+    }
+}
+
+DepthwiseArgs forward_tiles(const Conv& c, const Array& x, const Epilogue& epilogue,
+                            const Array& y) {
+    DepthwiseArgs d{};
+    d.src = x.f32(), d.src_pixel = pixel_stride(x), d.src_h = c.ih, d.src_w = c.iw;
+    d.dst = y.f32(), d.dst_pixel = pixel_stride(y), d.dst_w = c.ow;
+    d.channels = d.weight_tap = c.oc;
+    d.bias = epilogue.bias, d.residual = epilogue.residual;
+    d.residual_pixel = epilogue.residual_row, d.activation = epilogue.activation;
+    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
+    d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
+    return d;
+}
+
+bool turns(const Conv& c) { return c.stride_h == 1 && c.stride_w == 1; }
+
+DepthwiseArgs backward_tiles(const Conv& c, const Array& dy, const Array& dx) {
+    DepthwiseArgs d{};
+    d.src = dy.f32(), d.src_pixel = pixel_stride(dy), d.src_h = c.oh, d.src_w = c.ow;
+    d.dst = dx.f32(), d.dst_pixel = pixel_stride(dx), d.dst_w = c.iw;
+    d.channels = d.weight_tap = c.ic;
+    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
+    d.pad_top = turns(c) ? (c.kh - 1) * c.dilation_h - c.pad_top : c.pad_top;
+    d.pad_left = turns(c) ? (c.kw - 1) * c.dilation_w - c.pad_left : c.pad_left;
+    d.dilation_h = c.dilation_h;
+    return d;
+}
+
+DepthwiseWeightArgs weight_tiles(const Conv& c, const Array& dy, const Array& x) {
+    DepthwiseWeightArgs d{};
+    d.src = x.f32(), d.src_pixel = pixel_stride(x), d.src_h = c.ih, d.src_w = c.iw;
+    d.grad = dy.f32(), d.grad_pixel = pixel_stride(dy), d.grad_w = c.ow;
+    d.channels = d.weight_tap = c.oc;
+    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
+    d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
+    return d;
+}
+
+void sum_rows(const Conv& c, const std::vector<int64_t>& order, const Array& dw, float* dbias,
+              const std::function<void(int64_t, int64_t, float*, float*)>& sum) {
+    const auto taps = static_cast<int64_t>(order.size());
+    const int64_t size = (taps + 1) * c.oc, rows = c.n * c.oh;
+    const int64_t parts = reduction_parts(c, size);
+    Workspace partial(static_cast<size_t>(parts * size) * sizeof(float));
+    parallel_for(parts, [&](int64_t begin, int64_t end, int) {
+        for (int64_t part = begin; part < end; ++part) {
+            float* sums = partial.f32() + part * size;
+            std::fill_n(sums, size, 0.0f);
+            sum(rows * part / parts, rows * (part + 1) / parts, sums,
+                dbias ? sums + taps * c.oc : nullptr);
+        }
+    });
+    parallel_for(c.oc, std::max<int64_t>(1, 16384 / (parts * taps)),
+                 [&](int64_t begin, int64_t end, int) {
+                     for (int64_t t = 0; t <= taps; ++t) {
+                         float* total = partial.f32() + t * c.oc;
+                         for (int64_t part = 1; part < parts; ++part)
+                             for (int64_t o = begin; o < end; ++o)
+                                 total[o] += total[part * size + o];
+                         if (t < taps)
+                             for (int64_t o = begin; o < end; ++o)
+                                 dw.f32()[o * taps + order[static_cast<size_t>(t)]] = total[o];
+                         else if (dbias)
+                             std::copy(total + begin, total + end, dbias + begin);
+                     }
+                 });
+}
 
 std::string declines_depthwise(const Conv& c) {
     if (c.groups == 1) return "groups is 1";
@@ -157,14 +255,8 @@ std::string declines_depthwise(const Conv& c) {
 void forward_depthwise(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                        const Array& y) {
     const auto packed = pack_depthwise(c, w, Order::straight);
-    DepthwiseArgs d{};
-    d.src = x.f32(), d.src_pixel = pixel_stride(x), d.src_h = c.ih, d.src_w = c.iw;
-    d.dst = y.f32(), d.dst_pixel = pixel_stride(y), d.dst_w = c.ow;
-    d.weight = packed->f32(), d.weight_tap = c.oc, d.channels = c.oc;
-    d.bias = epilogue.bias, d.residual = epilogue.residual;
-    d.residual_pixel = epilogue.residual_row, d.activation = epilogue.activation;
-    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
-    d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
+    DepthwiseArgs d = forward_tiles(c, x, epilogue, y);
+    d.weight = packed->f32();
     if (tiled(c))
         run_tiles(d, kernels().depthwise, c.n, c.oh);
     else
@@ -173,56 +265,23 @@ void forward_depthwise(const Conv& c, const Array& x, const Array& w, const Epil
 }
 
 void data_depthwise(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
-    // With a stride of 1 the gradient is the convolution of dy with the filter turned around.
-    const bool turned = tiled(c) && c.stride_h == 1 && c.stride_w == 1;
+    const bool turned = tiled(c) && turns(c);
     const auto packed = pack_depthwise(c, w, turned ? Order::turned : Order::straight);
-    DepthwiseArgs d{};
-    d.src = dy.f32(), d.src_pixel = pixel_stride(dy), d.src_h = c.oh, d.src_w = c.ow;
-    d.dst = dx.f32(), d.dst_pixel = pixel_stride(dx), d.dst_w = c.iw;
-    d.weight = packed->f32(), d.weight_tap = c.ic, d.channels = c.ic;
-    d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
-    d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
-    if (turned) {
-        d.pad_top = (c.kh - 1) * c.dilation_h - c.pad_top, d.pad_left = c.kw - 1 - c.pad_left;
-        run_tiles(d, kernels().depthwise, c.n, c.ih);
-    } else if (tiled_spread(c)) {
-        run_tiles(d, kernels().depthwise_spread, c.n, c.ih);
-    } else {
+    DepthwiseArgs d = backward_tiles(c, dy, dx);
+    d.weight = packed->f32();
+    if (turned || tiled_spread(c))
+        run_tiles(d, turned ? kernels().depthwise : kernels().depthwise_spread, c.n, c.ih);
+    else
         run_taps(d, backward_taps(c.ih, c.oh, c.kh, c.stride_h, c.pad_top, c.dilation_h),
                  backward_taps(c.iw, c.ow, c.kw, c.stride_w, c.pad_left, c.dilation_w), c.n);
-    }
 }
 
 namespace {
 
-// What output rows [first, last), counted over all images, add to sums [kh][kw][channels] and,
-// behind them, to the bias.
-void weight_rows(const Conv& c, const Array& dy, const Array& x, int64_t first, int64_t last,
-                 float* sums, float* bias_sums) {
+// One tap after the other, for any stride and dilation of the columns.
+void sum_taps(const Conv& c, const Array& dy, const Array& x, int64_t first, int64_t last,
+              float* sums, float* bias_sums) {
     const int64_t gp = pixel_stride(dy), xp = pixel_stride(x);
-    if (tiled(c)) {
-        const int64_t block = channel_block(c.oc, c.kh, c.iw);
-        for (int64_t row = first; row < last;) {
-            const int64_t n = row / c.oh, end = std::min(last, (n + 1) * c.oh);
-            DepthwiseWeightArgs d{};
-            d.src_pixel = xp, d.src_h = c.ih, d.src_w = c.iw;
-            d.grad_pixel = gp, d.grad_w = c.ow;
-            d.row_begin = row - n * c.oh, d.row_end = end - n * c.oh;
-            d.weight_tap = c.oc;
-            d.kernel_h = c.kh, d.kernel_w = c.kw, d.stride_h = c.stride_h, d.stride_w = c.stride_w;
-            d.pad_top = c.pad_top, d.pad_left = c.pad_left, d.dilation_h = c.dilation_h;
-            for (int64_t channel = 0; channel < c.oc; channel += block) {
-                d.src = x.f32() + n * c.ih * c.iw * xp + channel;
-                d.grad = dy.f32() + n * c.oh * c.ow * gp + channel;
-                d.dweight = sums + channel;
-                d.dbias = bias_sums ? bias_sums + channel : nullptr;
-                d.channels = std::min(block, c.oc - channel);
-                kernels().depthwise_weight(d);
-            }
-            row = end;
-        }
-        return;
-    }
     for (int64_t row = first; row < last; ++row) {
         const int64_t n = row / c.oh, oh = row % c.oh;
         const float* grad = dy.f32() + row * c.ow * gp;
@@ -253,31 +312,17 @@ void weight_rows(const Conv& c, const Array& dy, const Array& x, int64_t first, 
 
 void weight_depthwise(const Conv& c, const Array& dy, const Array& x, const Array& dw,
                       float* dbias) {
-    const int64_t taps = c.kh * c.kw, size = (taps + 1) * c.oc;
-    const int64_t parts = reduction_parts(c, size), rows = c.n * c.oh;
-    Workspace partial(static_cast<size_t>(parts * size) * sizeof(float));
-    parallel_for(parts, [&](int64_t begin, int64_t end, int) {
-        for (int64_t part = begin; part < end; ++part) {
-            float* sums = partial.f32() + part * size;
-            std::fill_n(sums, size, 0.0f);
-            weight_rows(c, dy, x, rows * part / parts, rows * (part + 1) / parts, sums,
-                        dbias ? sums + taps * c.oc : nullptr);
-        }
+    std::vector<int64_t> order(static_cast<size_t>(c.kh * c.kw));
+    std::iota(order.begin(), order.end(), 0);
+    const DepthwiseWeightArgs problem = weight_tiles(c, dy, x);
+    sum_rows(c, order, dw, dbias, [&](int64_t first, int64_t last, float* sums, float* bias_sums) {
+        DepthwiseWeightArgs d = problem;
+        d.dweight = sums, d.dbias = bias_sums;
+        if (tiled(c))
+            run_weight_tiles(d, kernels().depthwise_weight, c.oh, first, last);
+        else
+            sum_taps(c, dy, x, first, last, sums, bias_sums);
     });
-    // Parts are added in order.
-    parallel_for(
-        c.oc, std::max<int64_t>(1, 16384 / (parts * taps)), [&](int64_t begin, int64_t end, int) {
-            for (int64_t part = 1; part < parts; ++part)
-                for (int64_t t = 0; t <= taps; ++t)
-                    for (int64_t ch = begin; ch < end; ++ch)
-                        partial.f32()[t * c.oc + ch] += partial.f32()[part * size + t * c.oc + ch];
-            for (int64_t t = 0; t < taps; ++t)
-                for (int64_t ch = begin; ch < end; ++ch)
-                    dw.f32()[ch * taps + t] = partial.f32()[t * c.oc + ch];
-            if (dbias)
-                std::copy(partial.f32() + taps * c.oc + begin, partial.f32() + taps * c.oc + end,
-                          dbias + begin);
-        });
 }
 
 }  // namespace engine

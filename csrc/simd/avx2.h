@@ -63,6 +63,8 @@ ENGINE_INLINE vi andi(vi a, vi b) { return a & b; }
 ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
+ENGINE_INLINE vf permute(vf v, vi lanes) { return _mm256_permutevar8x32_ps(v, (__m256i)lanes); }
+
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const __m256i factor = _mm256_set1_epi32((int)b);
     const __m256i even = _mm256_mul_epu32((__m256i)a, factor);

@@ -61,6 +61,8 @@ ENGINE_INLINE vi andi(vi a, vi b) { return a & b; }
 ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
+ENGINE_INLINE vf permute(vf v, vi lanes) { return _mm512_permutexvar_ps((__m512i)lanes, v); }
+
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const __m512i factor = _mm512_set1_epi32((int)b);
     const __m512i even = _mm512_mul_epu32((__m512i)a, factor);

@@ -72,6 +72,10 @@ ENGINE_INLINE vi andi(vi a, vi b) { return a & b; }
 ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
+ENGINE_INLINE vf permute(vf v, vi lanes) {
+    return vf{v[lanes[0]], v[lanes[1]], v[lanes[2]], v[lanes[3]]};
+}
+
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const uint64_t p0 = (uint64_t)(uint32_t)a[0] * b, p1 = (uint64_t)(uint32_t)a[1] * b;
     const uint64_t p2 = (uint64_t)(uint32_t)a[2] * b, p3 = (uint64_t)(uint32_t)a[3] * b;

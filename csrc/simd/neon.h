@@ -80,6 +80,10 @@ ENGINE_INLINE vi andi(vi a, vi b) { return vandq_s32(a, b); }
 ENGINE_INLINE vi ori(vi a, vi b) { return vorrq_s32(a, b); }
 ENGINE_INLINE vi xori(vi a, vi b) { return veorq_s32(a, b); }
 
+ENGINE_INLINE vf permute(vf v, vi lanes) {
+    return vf{v[lanes[0]], v[lanes[1]], v[lanes[2]], v[lanes[3]]};
+}
+
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const uint32x4_t u = vreinterpretq_u32_s32(a);
     const uint32x4_t low = vreinterpretq_u32_u64(vmull_n_u32(vget_low_u32(u), b));

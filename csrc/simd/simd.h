@@ -27,6 +27,7 @@
 // Integers   to_float(vi) to_int(vf, truncating; unspecified beyond int32) as_int as_float
 //            shl<k> shr<k> (logical) andi ori xori
 //            mul_wide(a, b, &high): low (returned) and high halves of the unsigned product with b
+//            permute(v, lanes): lane i of the result is lane lanes[i] of the vf v
 //            pow2i(n) = 2^n for n in -126..127 (below and above: unspecified)
 // Reductions reduce_add reduce_max reduce_min -> float, in a fixed order; NaN wins in max and min
 #pragma once

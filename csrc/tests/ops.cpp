@@ -4,6 +4,7 @@
 
 #include "core/array.h"
 #include "core/parallel.h"
+#include "ops/algorithm.h"
 #include "ops/conv2d.h"
 #include "ops/gemm.h"
 #include "tests/guard.h"
@@ -122,7 +123,7 @@ void check(const Shape& s, Against side, bool wide, int threads) {
         if (algorithm.declines(c).empty()) {
             name("forward", algorithm.name);
             GuardedArray result(y_shape, side);
-            algorithm.run(c, x.array, w.array, bias.array.f32(), result.array);
+            algorithm.run(c, x.array, w.array, {bias.array.f32()}, result.array);
             compare(result, y, c.group_ic() * c.kh * c.kw);
         }
     for (const auto& algorithm : engine::conv_backward_data_algorithms())
@@ -149,12 +150,15 @@ void check(const Shape& s, Against side, bool wide, int threads) {
 TEST(convolution_by_every_algorithm) {
     const int before = engine::num_threads();
     const Shape shapes[] = {
-        {1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1},    {2, 3, 17, 7, 9, 3, 3, 1, 1, 1, 1},
-        {1, 17, 33, 6, 5, 1, 1, 1, 0, 1, 1},  {2, 16, 16, 8, 7, 3, 3, 2, 1, 1, 1},
-        {1, 5, 7, 9, 8, 5, 3, 1, 2, 1, 1},    {1, 4, 6, 9, 9, 3, 3, 1, 2, 2, 1},
-        {2, 6, 9, 7, 7, 3, 3, 2, 1, 1, 3},    {1, 19, 19, 8, 6, 3, 3, 1, 1, 1, 19},
-        {2, 33, 33, 9, 7, 5, 5, 2, 2, 1, 33}, {1, 8, 16, 5, 5, 3, 3, 1, 1, 1, 8},
-        {1, 31, 65, 4, 3, 2, 4, 3, 3, 1, 1},  {3, 2, 3, 11, 4, 7, 1, 2, 0, 1, 1},
+        {1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1},     {2, 3, 17, 7, 9, 3, 3, 1, 1, 1, 1},
+        {1, 17, 33, 6, 5, 1, 1, 1, 0, 1, 1},   {2, 16, 16, 8, 7, 3, 3, 2, 1, 1, 1},
+        {1, 5, 7, 9, 8, 5, 3, 1, 2, 1, 1},     {1, 4, 6, 9, 9, 3, 3, 1, 2, 2, 1},
+        {2, 6, 9, 7, 7, 3, 3, 2, 1, 1, 3},     {1, 19, 19, 8, 6, 3, 3, 1, 1, 1, 19},
+        {2, 33, 33, 9, 7, 5, 5, 2, 2, 1, 33},  {1, 8, 16, 5, 5, 3, 3, 1, 1, 1, 8},
+        {2, 17, 17, 9, 15, 5, 5, 1, 2, 1, 17}, {2, 34, 34, 8, 9, 3, 3, 1, 0, 2, 34},
+        {1, 5, 5, 11, 10, 4, 4, 3, 2, 1, 5},   {2, 20, 20, 7, 9, 3, 3, 1, 1, 1, 5},
+        {1, 24, 24, 9, 6, 3, 3, 2, 1, 1, 3},   {2, 20, 20, 9, 9, 3, 3, 2, 1, 1, 20},
+        {1, 31, 65, 4, 3, 2, 4, 3, 3, 1, 1},   {3, 2, 3, 11, 4, 7, 1, 2, 0, 1, 1},
     };
     for (const Shape& shape : shapes)
         for (Against side : {Against::end, Against::start})
