@@ -153,6 +153,7 @@ if TYPE_CHECKING:
         metrics as metrics,
         models as models,
         plots as plots,
+        report as report,
         train as train,
     )
     from engine.fine_tuning import fine_tune as fine_tune
@@ -162,7 +163,7 @@ if TYPE_CHECKING:
 get_num_threads = num_threads
 float, int, long = float32, int32, int64
 
-_LAZY = ("callbacks", "cli", "cuda", "data", "interpret", "io", "metrics", "models", "plots", "train")
+_LAZY = ("callbacks", "cli", "cuda", "data", "interpret", "io", "metrics", "models", "plots", "report", "train")
 _LAZY_FUNCTIONS = {  # name -> module
     "fine_tune": "fine_tuning",
     "load_weights": "io.weights_file",

@@ -37,7 +37,8 @@ def folder(root: Path, labels, per_class: int, first: int = 0, size: int = 16) -
     for label in labels:
         place = root / str(label)
         place.mkdir(parents=True)
-        for i in np.flatnonzero(truth == label)[first : first + per_class]:
+        order = np.random.default_rng(0).permutation(np.flatnonzero(truth == label))
+        for i in order[first : first + per_class]:
             PIL.fromarray(images[i]).resize((size, size), PIL.Resampling.BILINEAR).save(place / f"{i}.png")
     return root
 

@@ -10,7 +10,17 @@ import pytest
 import engine
 from engine import features, models, nn
 from engine.callbacks import Callback, GradualUnfreezing
-from engine.data import ArrayDataset, Compose, DataLoader, Normalize, RandomCrop, RandomHorizontalFlip, Subset
+from engine.data import (
+    ArrayDataset,
+    Compose,
+    DataLoader,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+    Resize,
+    Subset,
+    digits,
+)
 from engine.io import CheckpointError, load_checkpoint
 from engine.optim import param_groups
 from engine.train import Trainer
@@ -410,3 +420,41 @@ def test_unfreezing_alone_works_with_any_trainer() -> None:
     trainer.fit(DataLoader(images(), 16, transform=NORMALIZE), epochs=1)
     assert np.array_equal(before["features.0.weight"], state(net)["features.0.weight"])
     assert not np.array_equal(before["classifier.4.weight"], state(net)["classifier.4.weight"])
+
+
+def test_transfer_between_digits() -> None:
+    """What a network learnt on the digits 0 to 4 helps it with thirty images of each of 5 to 9.
+
+    It learns each of its digits in four rotations, twenty classes: five alone teach it too little that is of use.
+    """
+    pixels, labels = Resize((16, 16))(digits().arrays[0]), digits().labels
+    normalize = Normalize((0.3,), (0.35,))
+    low = np.flatnonzero(labels < 5)
+    turned = np.concatenate([np.rot90(pixels[low], k, axes=(1, 2)) for k in range(4)])
+    classes = np.concatenate([labels[low] * 4 + k for k in range(4)])
+    shifted = Compose([RandomCrop(16, padding=2), normalize])
+    loader = DataLoader(ArrayDataset(turned, classes), 32, shuffle=True, transform=shifted)
+    engine.manual_seed(0)
+    pretrained = models.resnet20(num_classes=20, in_chans=1)
+    optimizer = engine.optim.SGD(pretrained.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    schedule = engine.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+    Trainer(pretrained, nn.CrossEntropyLoss(), optimizer, scheduler=schedule).fit(loader, epochs=6)
+
+    def accuracy(weights: dict | None, seed: int) -> float:
+        generator = np.random.default_rng(seed)
+        members = [generator.permutation(np.flatnonzero(labels == label)) for label in range(5, 10)]
+        few, others = (np.concatenate(part) for part in zip(*((m[:30], m[30:]) for m in members)))
+        engine.manual_seed(1)
+        net = models.resnet20(num_classes=20, in_chans=1)
+        if weights is not None:
+            net.load_state_dict(weights)
+        options = {"batch_size": 8, "lr": 3e-3, "layer_decay": 1.0, "freeze_epochs": 0, "unfreeze_every": 0}
+        data = ArrayDataset(pixels[few], labels[few] - 5)
+        result = engine.fine_tune(net, data, 2, transform=normalize, seed=seed, **options)
+        test = DataLoader(ArrayDataset(pixels[others], labels[others] - 5), 128, transform=normalize)
+        return result.trainer.evaluate(test).accuracy
+
+    weights = pretrained.state_dict()
+    tuned, scratch = ([accuracy(start, seed) for seed in (1, 2, 3)] for start in (weights, None))
+    assert np.mean(tuned) >= 0.97, (tuned, scratch)
+    assert np.mean(tuned) >= np.mean(scratch) + 0.05, (tuned, scratch)

@@ -361,9 +361,7 @@ class _Test:
         rows = []
         for true, guess, times in metrics.most_confused(self.matrix.counts, 8):
             where = np.flatnonzero((self.targets == true) & (self.predictions == guess))[:8]
-            label = (
-                f"<div><b>{escape(self.names[true])}</b> as <b>{escape(self.names[guess])}</b><br>{times} times</div>"
-            )
+            label = f"<div><b>{escape(self.names[true])}</b> as <b>{escape(self.names[guess])}</b><br>{times}×</div>"
             shown = (
                 []
                 if self.images is None
