@@ -55,6 +55,15 @@ struct PackArgs {
     int64_t width;
 };
 
+// dst[j * dst_row + i] = src[i * src_row + j] for i < rows, j < columns.
+struct TransposeArgs {
+    const float* src;
+    int64_t src_row;
+    int64_t rows, columns;
+    float* dst;
+    int64_t dst_row;
+};
+
 // sums[j] += sum over rows of source[i * row + j], rows in ascending order.
 struct ColumnSumArgs {
     const float* source;

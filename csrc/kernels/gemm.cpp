@@ -202,6 +202,22 @@ ENGINE_INLINE void transpose4(const float* s, int64_t s_row, float* d, int64_t d
 
 }  // namespace
 
+// In blocks of columns whose lines in dst stay in the first-level cache until all rows have been
+// read.
+void transpose(const TransposeArgs& t) {
+    const int64_t rows = t.rows / 4 * 4, columns = t.columns / 4 * 4;
+    for (int64_t first = 0; first < columns; first += 64) {
+        const int64_t last = columns - first < 64 ? columns : first + 64;
+        for (int64_t i = 0; i < rows; i += 4)
+            for (int64_t j = first; j < last; j += 4)
+                transpose4(t.src + i * t.src_row + j, t.src_row, t.dst + j * t.dst_row + i,
+                           t.dst_row);
+    }
+    for (int64_t j = 0; j < t.columns; ++j)
+        for (int64_t i = j < columns ? rows : 0; i < t.rows; ++i)
+            t.dst[j * t.dst_row + i] = t.src[i * t.src_row + j];
+}
+
 void pack(const PackArgs& p) {
     const int64_t full = p.columns;
     if (p.source_column == 1) {
@@ -218,24 +234,13 @@ void pack(const PackArgs& p) {
         }
         return;
     }
-    // Down columns that are contiguous in the source: transposed by four, in blocks of rows whose
-    // lines stay in the first-level cache until all columns have been written.
-    int64_t done = 0;
-    if (p.source_row == 1)
-        for (; done + 4 <= p.rows;) {
-            const int64_t last = done + (p.rows - done < 64 ? (p.rows - done) / 4 * 4 : 64);
-            int64_t j = 0;
-            for (; j + 4 <= full; j += 4)
-                for (int64_t q = done; q < last; q += 4)
-                    transpose4(p.source + q + j * p.source_column, p.source_column,
-                               p.panel + q * p.width + j, p.width);
-            for (; done < last; ++done) {
-                float* d = p.panel + done * p.width;
-                for (int64_t i = j; i < full; ++i) d[i] = p.source[done + i * p.source_column];
-                for (int64_t i = full; i < p.width; ++i) d[i] = 0.0f;
-            }
-        }
-    for (int64_t q = done; q < p.rows; ++q) {
+    if (p.source_row == 1) {  // down columns that are contiguous in the source
+        transpose({p.source, p.source_column, full, p.rows, p.panel, p.width});
+        for (int64_t q = 0; q < p.rows; ++q)
+            for (int64_t j = full; j < p.width; ++j) p.panel[q * p.width + j] = 0.0f;
+        return;
+    }
+    for (int64_t q = 0; q < p.rows; ++q) {
         const float* s = p.source + q * p.source_row;
         float* d = p.panel + q * p.width;
         for (int64_t j = 0; j < full; ++j) d[j] = s[j * p.source_column];

@@ -483,10 +483,9 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
                 for (int64_t i = 0; i < depth * panel_width; ++i) sums[i] += more[i];
             }
             const int64_t column = group * ocg + p * layout.full_width();
-            for (int64_t j = 0; j < layout.columns_of(p); ++j) {
-                float* filter = dw.f32() + (column + j) * depth;
-                for (int64_t i = 0; i < depth; ++i) filter[i] = sums[i * panel_width + j];
-                if (!dbias) continue;
+            kernels().transpose(
+                {sums, panel_width, depth, layout.columns_of(p), dw.f32() + column * depth, depth});
+            for (int64_t j = 0; dbias && j < layout.columns_of(p); ++j) {
                 float bias = 0.0f;
                 for (int64_t part = 0; part < parts; ++part)
                     bias += partial.f32()[part * part_floats + partial_floats + column + j];

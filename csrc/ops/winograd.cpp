@@ -363,11 +363,9 @@ void weight_winograd(const Conv& c, const Array& dy, const Array& x, const Array
             for (int64_t i = 0; i < count; ++i)
                 kernels().winograd_filter(
                     {sums + (first + i) * pitch, sums_plane, c.oc, own + i * 9 * pitch, pitch});
-            for (int64_t oc = 0; oc < c.oc; ++oc)
-                for (int64_t k = 0; k < 9; ++k) {
-                    float* to = filters + (oc * 9 + k) * c.ic + first;
-                    for (int64_t i = 0; i < count; ++i) to[i] = own[(i * 9 + k) * pitch + oc];
-                }
+            for (int64_t k = 0; k < 9; ++k)
+                kernels().transpose({own + k * pitch, 9 * pitch, count, c.oc,
+                                     filters + k * c.ic + first, 9 * c.ic});
         }
     });
     if (!all_finite({dw})) {
