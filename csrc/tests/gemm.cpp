@@ -1,4 +1,8 @@
 // The multiply-add loop, packing, column sums.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
 #include "dispatch/table.h"
 #include "tests/guard.h"
 #include "tests/test.h"
@@ -116,6 +120,56 @@ TEST(pack_fills_panels_with_zeros_beyond_the_columns) {
                                                         : 0.0f);
                     }
                 }
+}
+
+TEST(transpose_of_every_remainder) {
+    for (Against side : {Against::end, Against::start})
+        for (int64_t rows : {1, 3, 4, 6, 17})
+            for (int64_t columns : {1, 2, 4, 7, 66, 131}) {
+                engine_test::describe(rows, " rows, ", columns, " columns");
+                const int64_t src_row = columns + 2, dst_row = rows + 1;
+                Guarded<float> src((rows - 1) * src_row + columns, side);
+                Numbers().fill(src);
+                src.freeze();
+                Guarded<float> dst((columns - 1) * dst_row + rows, side);
+                dst.fill(-7.0f);
+                kernels().transpose({src, src_row, rows, columns, dst, dst_row});
+                for (int64_t j = 0; j < columns; ++j) {
+                    for (int64_t i = 0; i < rows; ++i)
+                        CHECK_EQUAL(dst[j * dst_row + i], src[i * src_row + j]);
+                    if (j < columns - 1) CHECK_EQUAL(dst[j * dst_row + rows], -7.0f);
+                }
+            }
+}
+
+TEST(finish_adds_the_residual_and_activates) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (Activation activation : {Activation::none, Activation::relu, Activation::relu6,
+                                      Activation::silu, Activation::hardswish})
+            for (int64_t columns : {int64_t{1}, lanes, 2 * lanes + 3}) {
+                const int64_t rows = 3, row = columns + 1;
+                Guarded<float> y((rows - 1) * row + columns, side), residual(rows * columns, side);
+                Numbers numbers(3);
+                numbers.fill(y), numbers.fill(residual);
+                residual.freeze();
+                std::vector<float> before(y.data(), y.data() + (rows - 1) * row + columns);
+                kernels().finish({y, row, rows, columns, residual, columns, activation});
+                for (int64_t i = 0; i < rows; ++i)
+                    for (int64_t j = 0; j < columns; ++j) {
+                        const double x = static_cast<double>(before[i * row + j]) +
+                                         static_cast<double>(residual[i * columns + j]);
+                        const double six = std::min(6.0, std::max(0.0, x));
+                        const double gate = std::min(6.0, std::max(0.0, x + 3.0)) / 6.0;
+                        const double expected = activation == Activation::none    ? x
+                                                : activation == Activation::relu  ? std::max(0.0, x)
+                                                : activation == Activation::relu6 ? six
+                                                : activation == Activation::silu
+                                                    ? x / (1.0 + std::exp(-x))
+                                                    : x * gate;
+                        CHECK_CLOSE(y[i * row + j], expected, 1e-5);
+                    }
+            }
 }
 
 TEST(column_sums_add_to_what_is_there) {
