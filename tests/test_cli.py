@@ -14,6 +14,7 @@ import pytest
 
 from engine import backend
 from engine.cli import main
+from engine.data import decode
 
 
 def run(*arguments: object) -> int:
@@ -125,7 +126,9 @@ def test_predict_answers_for_the_good_and_names_the_bad(trained, tmp_path, capsy
 
 
 def test_predict_without_pillow_names_the_extra(trained, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "a.png").write_bytes(b"never decoded")
     monkeypatch.setitem(sys.modules, "PIL", None)
+    decode._pillow.cache_clear()
     assert run("predict", trained, tmp_path / "a.png") == 1
     assert 'pip install "engine[train]"' in capsys.readouterr().err
 

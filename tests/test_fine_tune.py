@@ -74,27 +74,29 @@ def reachable(tensor) -> list:
 
 
 def test_backward_stops_at_the_border_and_nothing_is_kept_below() -> None:
-    net = small_resnet().freeze()
+    net = small_resnet()
     net.train()
     batch = engine.randn(4, 3, 64, 64)
-    for _ in range(2):  # weights keep the packed copies that convolutions make of them from the second request on
-        net(batch)
-    before = engine.memory_stats()["in_use"]
-    output = net(batch)
-    frozen = engine.memory_stats()["in_use"] - before
-    assert len(reachable(output)) == 1  # the head's
-    del output
+
+    def recorded() -> tuple[int, int]:
+        """How many ops the output leads to, and the bytes that they keep."""
+        output = net(batch)
+        ops, held = len(reachable(output)), engine.memory_stats()["in_use"]
+        del output
+        return ops, held - engine.memory_stats()["in_use"]
+
+    net.freeze()
+    ops, kept = recorded()
+    assert ops == 1  # the head's
+    assert kept < 20_000  # its input and output
     net.unfreeze()
-    output = net(batch)
-    assert len(reachable(output)) > 20
-    assert engine.memory_stats()["in_use"] - before > 1_000_000  # the activations of 4 images
-    assert frozen < 20_000  # the head's input and output
+    ops, kept = recorded()
+    assert ops > 20
+    assert kept > 1_000_000  # the activations of 4 images
     # Half frozen: what is recorded begins at the third stage.
-    del output
-    output = net.freeze(up_to="layer2")(batch)
-    kept = engine.memory_stats()["in_use"] - before
-    first = 4 * 64 * 32 * 32 * 4  # bytes of the stem's output
-    assert kept < first
+    net.freeze(up_to="layer2")
+    assert recorded()[1] < 4 * 64 * 32 * 32 * 4  # bytes of the stem's output
+    output = net(batch)
     output.sum().backward()
     assert {n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None} == {"layer3", "layer4", "fc"}
 

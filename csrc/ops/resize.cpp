@@ -181,9 +181,14 @@ void expect_sizes(const char* op, int64_t in_h, int64_t in_w, int64_t out_h, int
     ENGINE_CHECK(fits(in_h) && fits(in_w) && fits(out_h) && fits(out_w), Kind::value, "[", op,
                  "] expected input and output sizes between 1 and ", kMaxAxis, ", got input ", in_h,
                  " x ", in_w, " and output ", out_h, " x ", out_w, ": change size or scale_factor");
-    ENGINE_CHECK(std::isfinite(scale_h) && std::isfinite(scale_w) && scale_h >= 0 && scale_w >= 0,
-                 Kind::value, "[", op, "] expected scale factors > 0 (or 0 for none), got ",
-                 scale_h, " and ", scale_w, ": change scale_factor");
+    // Beyond this a position would leave 64 bits.
+    const auto scales = [](double factor) {
+        return factor == 0 || (factor >= 1.0 / kMaxAxis && factor <= kMaxAxis);
+    };
+    ENGINE_CHECK(scales(scale_h) && scales(scale_w), Kind::value, "[", op,
+                 "] expected scale factors > 0 (or 0 for none), at least 1 / ", kMaxAxis,
+                 " and at most ", kMaxAxis, ", got ", scale_h, " and ", scale_w,
+                 ": change scale_factor");
 }
 
 // dst (n, c, dst_h, dst_w) from src by the two tables.

@@ -173,6 +173,8 @@ class _Termination:
 
     def _handle(self, number: int, frame: Any) -> None:
         self.came = True
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a job in the background: nothing notes it for later
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     def __exit__(self, *error: object) -> None:
