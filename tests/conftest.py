@@ -25,7 +25,7 @@ from engine import backend as B  # noqa: E402
 # Child processes import the very engine under test, be it installed, editable or built in place.
 os.environ["PYTHONPATH"] = str(Path(engine.__file__).resolve().parents[1])
 
-# A suite that was started in the background has Ctrl-C ignored, and its children too: the tests of interruption press it.
+# A suite started in the background has Ctrl-C ignored, and its children too: the tests of interruption press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
