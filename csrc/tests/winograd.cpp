@@ -54,7 +54,7 @@ void check_output(int64_t channels, int32_t rows, int32_t columns, bool with_bia
     dst.fill(-7.0f);
     int32_t spoiled = 0;
     kernels().winograd_output({m, plane, channels, with_bias ? bias.data() : nullptr, nullptr, 0, 0,
-                               Activation::none, dst, pixel, row, rows, columns, &spoiled});
+                               engine::Activation::none, dst, pixel, row, rows, columns, &spoiled});
     CHECK_EQUAL(spoiled, 0);
     for (int64_t h = 0; h < rows; ++h)
         for (int64_t w = 0; w < columns; ++w)
@@ -112,7 +112,8 @@ TEST(winograd_reports_what_is_not_finite) {
     for (float bad : {INFINITY, -INFINITY, NAN}) {
         m[7] = bad;
         int32_t spoiled = 0;
-        kernels().winograd_output({m, 1, 1, nullptr, dst, 1, 4, 4, 4, &spoiled});
+        kernels().winograd_output(
+            {m, 1, 1, nullptr, nullptr, 0, 0, engine::Activation::none, dst, 1, 4, 4, 4, &spoiled});
         CHECK_EQUAL(spoiled, 1);
     }
 }
