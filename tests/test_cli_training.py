@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_data_standard import batch, digits_files
 
 import engine
 from engine import backend
 from engine.cli import config, main, parse
-from engine.data import digits
+from engine.data import ArrayDataset, digits
 
 PIL = pytest.importorskip("PIL.Image")
 
@@ -204,6 +206,85 @@ def test_a_folder_in_parts(tmp_path, capsys) -> None:
     (tmp_path / "data/test/4").rename(tmp_path / "data/test/5")
     assert run("train --data-path", tmp_path / "data", SMALL, "--output", tmp_path / "none") == 1
     assert "the classes of test are not those of train: 4, 5" in capsys.readouterr().err
+
+
+def test_a_table_of_paths_and_labels(tmp_path) -> None:
+    files = sorted(folder(tmp_path / "images", (3, 4), 10).rglob("*.png"))
+    rows = [f"{file.relative_to(tmp_path)},{'three' if file.parent.name == '3' else 'four'}" for file in files]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    _, made, _ = setup(f"--data-path {tmp_path}/table.csv {SMALL}")
+    assert made.classes == ["four", "three"]
+    assert [len(loader.dataset) for loader in (made.train, made.val, made.test)] == [14, 3, 3]
+    whole = made.train.dataset.dataset
+    assert [label == 1 for label in whole.targets] == [Path(path).parent.name == "3" for path in whole.paths]
+    assert next(iter(made.val))[0].shape == (3, 1, 32, 32)
+    assert run("train --data-path", tmp_path / "table.csv", SMALL, "--output-dir", tmp_path / "run") == 0
+    assert run("evaluate", tmp_path / "run") == 0
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows[2:]]) + "\n")
+    assert run("evaluate", tmp_path / "run") == 1  # its test part would be another
+
+
+@pytest.mark.parametrize("place", ["", "{kind}", "{kind}/raw"])
+@pytest.mark.parametrize("kind", ["MNIST", "FashionMNIST"])
+def test_files_of_mnist(tmp_path, kind: str, place: str) -> None:
+    (tmp_path / kind / "raw").mkdir(parents=True)
+    for name, content in digits_files(60).items():
+        (tmp_path / kind / "raw" / f"{name}.gz").write_bytes(gzip.compress(content))
+    _, made, _ = setup(f"--data-path {tmp_path / place.format(kind=kind)}")
+    assert made.classes == list(getattr(engine.data, kind).names)
+    assert [len(loader.dataset) for loader in (made.val, made.test)] == [60 - len(made.train.dataset), 30]
+    assert 40 <= len(made.train.dataset) < 60
+    inputs, labels = next(iter(made.test))
+    assert inputs.shape == (30, 1, 32, 32)
+    want = getattr(engine.data, kind)(tmp_path, train=False).targets
+    assert labels.tolist() == want.tolist()
+    names = [type(step).__name__ for step in made.train.transform.transforms]
+    assert ("RandomHorizontalFlip" in names) == (kind == "FashionMNIST")
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("classes", [10, 100])
+def test_files_of_cifar(tmp_path, classes: int, flat: bool) -> None:
+    place = tmp_path / ("cifar-10-batches-py" if classes == 10 else "cifar-100-python")
+    place.mkdir()
+    key = "labels" if classes == 10 else "fine_labels"
+    names = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"] if classes == 10 else ["train", "test"]
+    for seed, name in enumerate(names):
+        (place / name).write_bytes(batch(20 if classes == 10 else 100, key, seed))
+    path = place if flat else tmp_path
+    _, made, _ = setup(f"--data-path {path} --model resnet20")
+    kind = engine.data.CIFAR10 if classes == 10 else engine.data.CIFAR100
+    assert made.classes == list(kind.names)
+    inputs, labels = next(iter(made.test))
+    test = kind(tmp_path, train=False)
+    count = min(len(test), 64)
+    assert inputs.shape == (count, 3, 32, 32)
+    assert labels.tolist() == test.targets[:count].tolist()
+    steps = made.preprocessing
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (steps.mean, steps.std))
+    np.testing.assert_allclose(inputs.numpy(), (test.data[:count].transpose(0, 3, 1, 2) / 255 - mean) / std, atol=1e-5)
+    assert len(made.train.dataset) + len(made.val.dataset) == 100
+
+
+def test_of_two_standard_data_sets_in_a_folder_one_must_be_named(tmp_path, capsys) -> None:
+    for place, name in (("cifar-10-batches-py", "data_batch_1"), ("cifar-100-python", "train")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / name).touch()
+    assert "the files of CIFAR10, CIFAR100 are in it" in refused(capsys, "train --data-path", tmp_path)
+    (tmp_path / "cifar-100-python" / "train").unlink()
+    assert "damaged" in refused(capsys, "train --data-path", tmp_path)
+
+
+def test_images_that_would_fill_the_memory_are_resized_when_asked_for(few, monkeypatch) -> None:
+    words = f"--data-path {few} --img-size 20 --no-aug"
+    _, stored, _ = setup(words)
+    monkeypatch.setattr("engine.cli.tasks._LARGEST", 1000)
+    _, lazy, _ = setup(words)
+    assert isinstance(stored.test.dataset.dataset, ArrayDataset)
+    assert not isinstance(lazy.test.dataset.dataset, ArrayDataset)
+    for (one, labels), (other, others) in zip(stored.train, lazy.train, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=0.05)  # statistics of 500 images, not of all
+        assert labels.tolist() == others.tolist()
 
 
 # --- from folder to report -------------------------------------------------------------------------------------------
@@ -394,10 +475,10 @@ def refused(capsys, *arguments: object) -> str:
 def test_bad_data_is_one_line(tmp_path, capsys) -> None:
     out = f"--output-dir {tmp_path / 'out'}"
     assert "/no/such: no such file or folder" in refused(capsys, "train --data-path /no/such", out)
-    assert "found no folders" in refused(capsys, "train --data-path", tmp_path, out)
+    assert "no folders in it" in refused(capsys, "train --data-path", tmp_path, out)
     folder(tmp_path / "data", (0, 1), 6)
     (tmp_path / "data" / "empty").mkdir()
-    assert f"{tmp_path}/data/empty: no images" in refused(capsys, "train --data-path", tmp_path / "data", out)
+    assert "of class empty" in refused(capsys, "train --data-path", tmp_path / "data", out)
     (tmp_path / "data" / "empty").rmdir()
     (tmp_path / "notes.txt").write_text("x")
     assert "expected a folder" in refused(capsys, "train --data-path", tmp_path / "notes.txt", out)

@@ -9,9 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.data import Dataset, Subset, load_dataset, read_image, stratified_split
+from engine.data import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    CSVDataset,
+    FashionMNIST,
+    ImageFolder,
+    Subset,
+    load_dataset,
+    stratified_split,
+)
+from engine.data.image_files import IMG_EXTENSIONS
 
-_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 _TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation"), ("test",)
 
 
@@ -39,17 +49,24 @@ def find(path: str, channels: int) -> Source:
         return Source({"all": data}, list(data.classes or ()), True)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.lower().endswith(".csv"):
+        table = CSVDataset(path, channels=channels)
+        return Source({"all": table}, table.classes, False)
     if not os.path.isdir(path):
-        raise ValueError(f"{path}: expected a folder of images, or an .npz file with images and labels")
+        raise ValueError(f"{path}: expected a folder, a .csv file, or an .npz file with images and labels")
+    standard = _standard(path)
+    if standard is not None:
+        kind, root = standard
+        return Source({"train": kind(root, train=True), "test": kind(root, train=False)}, kind.names, True)
     inside = _folders(path)
     names = {
         part: next((name for name in inside if name.lower() in spellings), None)
         for part, spellings in (("train", _TRAIN), ("val", _VAL), ("test", _TEST))
     }
     if names["train"] is None or not _folders(os.path.join(path, names["train"])):
-        whole = ImageFiles.of_folder(path, channels)
+        whole = ImageFolder(path, channels=channels)
         return Source({"all": whole}, whole.classes, False)
-    parts = {part: ImageFiles.of_folder(os.path.join(path, name), channels) for part, name in names.items() if name}
+    parts = {part: ImageFolder(os.path.join(path, name), channels=channels) for part, name in names.items() if name}
     for name, part in parts.items():
         if part.classes != parts["train"].classes:
             other = sorted(set(part.classes) ^ set(parts["train"].classes))
@@ -57,57 +74,37 @@ def find(path: str, channels: int) -> Source:
     return Source(parts, parts["train"].classes, False)
 
 
+def _standard(path: str) -> tuple[Any, str] | None:
+    """Which of MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 has its files in a folder, and the root to read them from.
+
+    The folder may be the one that torchvision calls root, or the one with the files. MNIST and Fashion-MNIST name their
+    files alike: there the path tells which it is.
+    """
+    alike = FashionMNIST if "fashion" in os.path.abspath(path).lower() else MNIST
+    images = "train-images-idx3-ubyte"
+    places = (
+        (MNIST, "", f"MNIST/raw/{images}"),
+        (FashionMNIST, "", f"FashionMNIST/raw/{images}"),
+        (alike, "", images),
+        (alike, "raw", f"raw/{images}"),
+        (CIFAR10, "", "cifar-10-batches-py/data_batch_1"),
+        (CIFAR10, "", "data_batch_1"),
+        (CIFAR100, "", "cifar-100-python/train"),
+        (CIFAR100, "", "train"),
+    )
+    found = [(kind, os.path.join(path, root)) for kind, root, file in places if _has(path, file)]
+    if len(found) > 1:
+        names = ", ".join(kind.__name__ for kind, _ in found)
+        raise ValueError(f"{path}: the files of {names} are in it: expected a folder with those of one data set")
+    return found[0] if found else None
+
+
+def _has(folder: str, name: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, name + ending)) for ending in ("", ".gz"))
+
+
 def _folders(path: str) -> list[str]:
     return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
-
-
-class ImageFiles(Dataset):
-    """Image files with their classes; decoded when asked for.
-
-    Attributes:
-        samples: (file, class number).
-        geometry: applied to each decoded image, so that all have one size; set by who knows the size.
-    """
-
-    def __init__(self, root: str, samples: Sequence[tuple[str, int]], classes: Sequence[str], channels: int) -> None:
-        self.root = root
-        self.samples = list(samples)
-        self.classes = tuple(classes)
-        self.channels = channels
-        self.labels = np.array([label for _, label in self.samples], np.int64)
-        self.geometry: Any = None
-
-    @classmethod
-    def of_folder(cls, root: str, channels: int) -> ImageFiles:
-        """Finds the images of a folder with a folder per class.
-
-        Args:
-            root: the folder.
-            channels: 1 or 3.
-
-        Raises:
-            ValueError: there are no such folders, or one has no images.
-        """
-        classes = _folders(root)
-        if not classes:
-            raise ValueError(f"{root}: expected a folder of images for each class in it, found no folders")
-        samples = []
-        for label, name in enumerate(classes):
-            files = images_below(os.path.join(root, name))
-            if not files:
-                raise ValueError(
-                    f"{os.path.join(root, name)}: no images in the folder of this class: add some, or remove it"
-                )
-            samples += [(file, label) for file in files]
-        return cls(root, samples, classes, channels)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        file, label = self.samples[index]
-        image = read_image(file, self.channels)
-        return (image if self.geometry is None else np.asarray(self.geometry(image))), label
 
 
 def images_below(folder: str) -> list[str]:
@@ -119,7 +116,7 @@ def images_below(folder: str) -> list[str]:
     found = []
     for where, folders, files in os.walk(folder):
         folders.sort()
-        found += [os.path.join(where, name) for name in sorted(files) if name.lower().endswith(_IMAGES)]
+        found += [os.path.join(where, name) for name in sorted(files) if name.lower().endswith(IMG_EXTENSIONS)]
     return found
 
 
@@ -145,13 +142,15 @@ def parted(source: Source, fractions: Sequence[float], seed: int) -> dict[str, A
     return parts
 
 
-def digest(parts: dict[str, Any]) -> str:
+def digest(parts: dict[str, Any], path: str) -> str:
     """Returns what differs when the parts' content does: of arrays all bytes count, of files names and sizes.
 
     Args:
         parts: subsets by name.
+        path: the folder or table of image files: their names count from there.
     """
     found = hashlib.sha256()
+    root = path if os.path.isdir(path) else os.path.dirname(path)
     wholes = list({id(part.dataset): part.dataset for part in parts.values()}.values())
     for whole in wholes:
         if hasattr(whole, "arrays"):
@@ -160,6 +159,6 @@ def digest(parts: dict[str, Any]) -> str:
                 found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             continue
         for file, label in whole.samples:
-            name = os.path.relpath(file, whole.root)
+            name = os.path.relpath(file, root or os.curdir)
             found.update(f"{name}\0{os.path.getsize(file)}\0{label}\n".encode(errors="surrogateescape"))
     return found.hexdigest()

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import ArrayDataset, CenterCrop, Compose, DataLoader, Preprocessing, Subset
+from engine.data import ArrayDataset, CenterCrop, Compose, DataLoader, Dataset, Preprocessing, Subset
 
 SPLITS = ("train", "val", "test")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LARGEST = 1 << 30  # bytes of resized images to hold in memory
 # In the middle of training one kind of network has further outputs, which neither a plain loss nor a test knows.
 _WITHOUT_AUXILIARY = {"googlenet": {"aux_logits": False}, "inception_v3": {"aux_logits": False}}
 
@@ -71,7 +72,7 @@ def open_data(path: str, fractions: Sequence[float], seed: int, channels: int = 
         "seed": seed,
         "channels": channels,
         "samples": sum(len(part) for part in parts.values()),
-        "sha256": sources.digest(parts),
+        "sha256": sources.digest(parts, path),
     }
     return Splits(parts, list(found.classes), description, found.stored)
 
@@ -100,15 +101,48 @@ def prepare(splits: Splits, preprocessing: Preprocessing) -> None:
     """Brings images to the size and the channels of the model: those in memory now, files when they are decoded."""
     if not splits.stored:
         for part in splits.parts.values():
-            part.dataset.geometry = preprocessing.square()
+            part.dataset.transform = preprocessing.square()
         return
-    done: dict[int, ArrayDataset] = {}
+    done: dict[int, Any] = {}
     for name, part in splits.parts.items():
         whole = part.dataset
         if id(whole) not in done:
-            images = with_channels(whole.arrays[0], preprocessing.channels)
-            done[id(whole)] = ArrayDataset(preprocessing.resize(images), whole.labels, classes=whole.classes)
+            lazy = len(whole) * preprocessing.size[0] * preprocessing.size[1] * preprocessing.channels > _LARGEST
+            done[id(whole)] = Resized(whole, preprocessing) if lazy else _resized(whole, preprocessing)
         splits.parts[name] = Subset(done[id(whole)], part.indices)
+
+
+def _resized(whole: ArrayDataset, preprocessing: Preprocessing) -> ArrayDataset:
+    images = with_channels(whole.arrays[0], preprocessing.channels)
+    return ArrayDataset(preprocessing.resize(images), whole.labels, classes=whole.classes)
+
+
+class Resized(Dataset):
+    """Images in memory that get a model's size and channels when asked for, since all at once would not fit.
+
+    Args:
+        whole: the images as they are.
+        preprocessing: the model's.
+    """
+
+    def __init__(self, whole: ArrayDataset, preprocessing: Preprocessing) -> None:
+        self.whole = whole
+        self.preprocessing = preprocessing
+        self.labels = whole.labels
+        self.classes = whole.classes
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        image = with_channels(self.whole.arrays[0][index][None], self.preprocessing.channels)
+        return self.preprocessing.resize(image)[0], int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        """Returns what differs when the content does."""
+        from engine.data.fingerprint import fingerprint
+
+        return f"{fingerprint(self.whole)} as {self.preprocessing.to_dict()}"
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from engine.callbacks import (
 )
 from engine.cli import tasks
 from engine.cli.options import SCHEDULERS
-from engine.data import DataLoader, Preprocessing, Sampler
+from engine.data import ArrayDataset, DataLoader, Preprocessing, Sampler
 from engine.data.images import statistics
 from engine.optim import lr_scheduler
 from engine.train import Trainer
@@ -224,7 +224,7 @@ def _statistics(splits: tasks.Splits, preset: Preprocessing | None, start: _Star
     if channels == 3 and (start.weights or not splits.stored):
         return tasks.IMAGENET_MEAN, tasks.IMAGENET_STD
     part = splits.parts["train"]
-    if splits.stored:
+    if isinstance(part.dataset, ArrayDataset):
         return statistics(part.dataset.arrays[0][part.indices])
     few = [part[i][0] for i in np.unique(np.linspace(0, len(part) - 1, 500).astype(np.int64)).tolist()]
     return statistics(np.concatenate([image.reshape(1, -1, 1, channels) for image in few], axis=1))
@@ -278,7 +278,7 @@ def augmentation(arguments: argparse.Namespace, made: Setup) -> Any:
             steps.append(CenterCrop(size))
         if crop == "padded":
             steps.append(RandomCrop(size, padding=max(1, size[0] // (16 if preprocessing.kind == "digit" else 8))))
-    hflip = arguments.hflip if arguments.hflip is not None else (0.0 if _has_digits(arguments) else 0.5)
+    hflip = arguments.hflip if arguments.hflip is not None else (0.0 if _has_digits(arguments, made) else 0.5)
     if hflip:
         steps.append(RandomHorizontalFlip(hflip))
     if arguments.vflip:
@@ -298,10 +298,12 @@ def augmentation(arguments: argparse.Namespace, made: Setup) -> Any:
     return Compose([*steps, preprocessing.normalize()])
 
 
-def _has_digits(arguments: argparse.Namespace) -> bool:
+def _has_digits(arguments: argparse.Namespace, made: Setup) -> bool:
     """Whether mirrored images would be something else."""
     name = os.path.basename(os.path.abspath(arguments.data_path)).lower()
-    return arguments.data_path == "digits" or "mnist" in name and "fashion" not in name
+    if arguments.data_path == "digits" or made.classes[:10] == list(engine.data.MNIST.names):
+        return True
+    return "mnist" in name and "fashion" not in name
 
 
 def _jitter(values: list[float], channels: int) -> list[float]:
