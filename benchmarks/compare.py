@@ -74,6 +74,8 @@ def against_peers(content: dict[str, Any]) -> str:
     body = []
     for row in rows:
         timings = row["timings"]
+        for timing in timings.values():
+            timing.setdefault("engine_is_faster", timing["median_ms"] / timings["engine"]["median_ms"])
         times = [with_memory(timings[peer]) if peer in timings else "" for peer in peers]
         ratios = [f"{timings[peer]['engine_is_faster']:.2f}" if peer in timings else "" for peer in peers]
         ours = timings["engine"]
