@@ -3,6 +3,10 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #include <xmmintrin.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 #include <cstdio>
@@ -21,6 +25,21 @@ bool has_f16c() {
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 
+// Matrix tiles of bfloat16: bits of CPUID leaf 7 that not every compiler names. Linux keeps the
+// tile registers only for processes that ask for them.
+bool has_tiles() {
+#ifdef __linux__
+    unsigned eax, ebx, ecx, edx;
+    constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+    if (!(edx & kAmxBf16) || !(edx & kAmxTile)) return false;
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // <asm/prctl.h>, XFEATURE
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+    return false;
+#endif
+}
+
 }  // namespace
 #endif
 
@@ -37,6 +56,10 @@ bool cpu_supports(const std::string& isa) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512cd") && cpu_supports("avx2");
+    if (isa == "amx") {
+        static const bool tiles = has_tiles();
+        return tiles && cpu_supports("avx512");
+    }
 #endif
     return false;
 }

@@ -13,5 +13,6 @@
 #include "dispatch/args_reduce.h"
 #include "dispatch/args_resize.h"
 #include "dispatch/args_softmax.h"
+#include "dispatch/args_split.h"
 #include "dispatch/args_update.h"
 #include "dispatch/args_winograd.h"

@@ -17,6 +17,11 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     ENGINE_TEXT(ENGINE_ISA),
     VL,
+#ifdef ENGINE_ISA_IS_amx
+    true,
+#else
+    false,
+#endif
     kRows4 >= 6,
 #define KERNEL(name, Args) &name,
 #include "dispatch/kernels.def"

@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "ops/algorithm.h"
+#include "ops/conv2d_split.h"
 #include "ops/depthwise.h"
 #include "ops/gemm.h"
 #include "ops/grouped.h"
@@ -181,14 +182,12 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogu
     const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
 
     if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && !padded && c.groups == 1) {
-        const Panels panels(depth, c.oc, Panels::Tiles::wide);
-        const auto packed = pack_weight(w, panels, 1, depth, 3);
         Product product{};
         product.rows = c.n * c.oh * c.ow, product.columns = c.oc, product.depth = depth;
         product.a = x.f32(), product.a_row = xp, product.a_depth = 1;
         product.c = y.f32(), product.c_row = yp;
         product.epilogue = epilogue;
-        run_product(product, panels, packed->f32());
+        run_product(product, w, 1, depth, 3);
         return;
     }
 
@@ -341,6 +340,7 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
         {"depthwise", declines_depthwise, forward_depthwise},
         {"grouped", declines_grouped, forward_grouped},
         {"winograd", declines_winograd, forward_winograd},
+        {"split", declines_split, forward_split},
         {"direct", declines_nothing, forward_direct},
         {"reference", declines_nothing, forward_reference},
     };

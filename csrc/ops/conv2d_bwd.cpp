@@ -6,6 +6,7 @@
 #include "core/status.h"
 #include "ops/algorithm.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_split.h"
 #include "ops/depthwise.h"
 #include "ops/gemm.h"
 #include "ops/grouped.h"
@@ -188,13 +189,11 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
 
     if (c.kh == 1 && c.kw == 1 && c.stride_h == 1 && c.stride_w == 1 && c.groups == 1 &&
         c.oh == c.ih && c.ow == c.iw) {
-        const Panels panels(c.oc, c.ic, Panels::Tiles::wide);
-        const auto packed = pack_weight(w, panels, kernel, 1, 5);
         Product product{};
         product.rows = c.n * c.ih * c.iw, product.columns = c.ic, product.depth = c.oc;
         product.a = dy.f32(), product.a_row = gp, product.a_depth = 1;
         product.c = dx.f32(), product.c_row = xp;
-        run_product(product, panels, packed->f32());
+        run_product(product, w, kernel, 1, 5);
         return;
     }
 
@@ -599,6 +598,7 @@ const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithm
         {"grouped", declines_grouped_data, data_grouped},
         {"columns", declines_columns, data_columns},
         {"winograd", declines_winograd, data_winograd},
+        {"split", declines_split_data, data_split},
         {"direct", declines_nothing, data_direct},
         {"reference", declines_nothing, data_reference},
     };
@@ -611,6 +611,7 @@ const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algor
         {"grouped", declines_grouped, weight_grouped},
         {"sliding", declines_sliding, weight_sliding},
         {"winograd", declines_winograd, weight_winograd},
+        {"split", declines_split_weight, weight_split},
         {"direct", declines_nothing, weight_direct},
         {"reference", declines_nothing, weight_reference},
     };

@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "ops/layout.h"
+#include "ops/split.h"
 
 namespace engine {
 
@@ -134,6 +135,24 @@ void run_product(const Product& product, const Panels& panels, const float* pack
         });
 }
 
+void run_product(const Product& product, const Array& weight, int64_t row, int64_t column,
+                 uint64_t tag) {
+    if (product.a_depth == 1 && (row == 1 || column == 1) &&
+        takes_split(product.rows, product.columns, 1, product.depth)) {
+        const SplitFactor factor =
+            split_weight(weight, {0}, product.depth, product.columns, row, column);
+        const auto rows = [&](int64_t, int64_t first, int64_t count, const float** pointers) {
+            for (int64_t i = 0; i < count; ++i)
+                pointers[i] = product.a + (first + i) * product.a_row;
+        };
+        if (run_split(product.rows, rows, factor, product.c, product.c_row, product.epilogue))
+            return;
+    }
+    const Panels panels(product.depth, product.columns, Panels::Tiles::wide);
+    const auto packed = pack_weight(weight, panels, row, column, tag);
+    run_product(product, panels, packed->f32());
+}
+
 namespace {
 
 // Copies rows [first, first + count), columns [column, column + columns), to rows `pitch` apart.
@@ -150,6 +169,19 @@ void copy_rows(const Rows& r, int64_t first, int64_t count, int64_t column, int6
     }
 }
 
+RowPointers pointers_to(const Rows& r) {
+    return [r](int64_t, int64_t first, int64_t count, const float** pointers) {
+        for (int64_t p = first; p < first + count;) {
+            const int64_t line = p / r.width, at = p % r.width;
+            const int64_t stretch = std::min(r.width - at, first + count - p);
+            const float* row =
+                r.data + line / r.lines * r.image + line % r.lines * r.line + at * r.row;
+            for (int64_t i = 0; i < stretch; ++i) *pointers++ = row + i * r.row;
+            p += stretch;
+        }
+    };
+}
+
 }  // namespace
 
 // Blocks of rows of both operands are copied into the thread's scratch, at a pitch that is no power
@@ -158,6 +190,11 @@ void copy_rows(const Rows& r, int64_t first, int64_t count, int64_t column, int6
 void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, float* sums) {
     const int64_t m = a.columns, n = b.columns, lanes = kernels().lanes;
     if (m == 0 || n == 0) return;
+    if (takes_split(m, n, 1, depth) &&
+        run_split_transposed(pointers_to(a), m, pointers_to(b), 1, n, depth, c)) {
+        if (sums) column_sums(a.data, a.row, depth, m, sums);
+        return;
+    }
     const Panels panels(1, n, Panels::Tiles::wide);
     const int64_t block = (int64_t{24} << 10) / (panels.full_width() * 4);
     // Few results: each part of the rows has results of its own, added in order afterwards.
@@ -398,14 +435,12 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
         linear_in_place(rows, w, bias ? dense_bias.f32() : nullptr, out);
         return x.rank() == 2 ? out : contiguous(reshape(out, shape));
     }
-    const Panels panels(depth, outputs);
-    const auto packed = pack_weight(w, panels, w.stride(1), w.stride(0), 1);
     Product product{};
     product.rows = rows.dim(0), product.columns = outputs, product.depth = depth;
     product.a = rows.f32(), product.a_row = rows.stride(0), product.a_depth = rows.stride(1);
     product.c = out.f32(), product.c_row = outputs;
     product.epilogue.bias = bias ? dense_bias.f32() : nullptr;
-    run_product(product, panels, packed->f32());
+    run_product(product, w, w.stride(1), w.stride(0), 1);
     return x.rank() == 2 ? out : contiguous(reshape(out, shape));
 }
 
@@ -424,13 +459,11 @@ Array linear_backward_data(const Array& dy, const Array& w) {
                            Rows::dense(w.f32(), inputs, depth, inputs), depth, out.f32(), nullptr);
         return dy.rank() == 2 ? out : contiguous(reshape(out, shape));
     }
-    const Panels panels(depth, inputs);
-    const auto packed = pack_weight(w, panels, w.stride(0), w.stride(1), 2);
     Product product{};
     product.rows = rows.dim(0), product.columns = inputs, product.depth = depth;
     product.a = rows.f32(), product.a_row = rows.stride(0), product.a_depth = rows.stride(1);
     product.c = out.f32(), product.c_row = inputs;
-    run_product(product, panels, packed->f32());
+    run_product(product, w, w.stride(0), w.stride(1), 2);
     return dy.rank() == 2 ? out : contiguous(reshape(out, shape));
 }
 

@@ -66,6 +66,10 @@ struct Product {
     Epilogue epilogue;
 };
 void run_product(const Product& product, const Panels& panels, const float* packed);
+// With a weight as the second operand: element (q, j) is number q * row + j * column of it. Its
+// packing is kept as `pack_weight` keeps it.
+void run_product(const Product& product, const Array& weight, int64_t row, int64_t column,
+                 uint64_t tag);
 
 // Vectors whose rows lie on a grid in memory, such as the pixels that a strided convolution meets:
 // row p is number p % width of line p / width, `lines` lines to an image.

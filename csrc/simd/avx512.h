@@ -2,7 +2,7 @@
 // See simd.h for the meaning of each function.
 #pragma once
 
-#ifndef ENGINE_ISA_IS_avx512
+#if !defined(ENGINE_ISA_IS_avx512) && !defined(ENGINE_ISA_IS_amx)
 #error "simd/avx512.h: include simd/simd.h, compiled with -DENGINE_ISA=avx512"
 #endif
 #if !defined(__AVX512F__) || !defined(__AVX512BW__) || !defined(__AVX512VL__) || \

@@ -25,7 +25,7 @@ constexpr float kSmallestNormal = 1.17549435e-38f;
 
 // p * 2^n for integer-valued n in -300..300, right into the subnormals and infinity.
 ENGINE_INLINE vf scale2(vf p, vf n) {
-#if defined(ENGINE_ISA_IS_avx512)
+#if defined(ENGINE_ISA_IS_avx512) || defined(ENGINE_ISA_IS_amx)
     return _mm512_scalef_ps(p, n);
 #else
     const vi whole = to_int(n);

@@ -36,7 +36,7 @@
 #include <cstdint>
 
 #ifndef ENGINE_ISA
-#error "simd.h: compile with -DENGINE_ISA=<generic|avx2|avx512|neon>"
+#error "simd.h: compile with -DENGINE_ISA=<generic|avx2|avx512|amx|neon>"
 #endif
 
 #define ENGINE_INLINE static inline __attribute__((always_inline))
@@ -45,7 +45,7 @@
 #include "simd/generic.h"
 #elif defined(ENGINE_ISA_IS_avx2)
 #include "simd/avx2.h"
-#elif defined(ENGINE_ISA_IS_avx512)
+#elif defined(ENGINE_ISA_IS_avx512) || defined(ENGINE_ISA_IS_amx)
 #include "simd/avx512.h"
 #elif defined(ENGINE_ISA_IS_neon)
 #include "simd/neon.h"

@@ -1,0 +1,16 @@
+// Convolutions on matrix tiles; see conv2d_split.cpp.
+#pragma once
+
+#include "ops/conv2d.h"
+
+namespace engine {
+
+std::string declines_split(const Conv& c);
+std::string declines_split_data(const Conv& c);
+std::string declines_split_weight(const Conv& c);
+void forward_split(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
+                   const Array& y);
+void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx);
+void weight_split(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias);
+
+}  // namespace engine

@@ -1,0 +1,248 @@
+#include "ops/split.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "core/parallel.h"
+#include "dispatch/table.h"
+
+namespace engine {
+
+namespace {
+
+// A block of rows, and the part of the right factor that it meets: it stays in the second-level
+// cache.
+constexpr int64_t kBlockPanels = 8;
+constexpr int64_t kRightBytes = int64_t{800} << 10;
+// Steps of the depth that one pass of a transposed product takes: a panel of the right factor (96
+// KiB) and eight of the left one (768 KiB) stay in the second-level cache.
+constexpr int64_t kPassSteps = 16;
+
+int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+char* aligned(const Workspace& workspace, int64_t offset) {
+    return static_cast<char*>(workspace.data()) + offset;
+}
+
+}  // namespace
+
+bool SplitFactor::finite() const {
+    return *reinterpret_cast<const int32_t*>(panel(count())) == 0;
+}
+
+bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth) {
+    if (!kernels().split_products || rows < kSplitLines) return false;
+    const auto use = [](int64_t size) {
+        return static_cast<double>(size) / static_cast<double>(round_up(size, kSplitLines));
+    };
+    // Tiles multiply 2.6 times as fast as vectors, but no faster than a splitting of the left
+    // factor that few columns pay for.
+    if (columns < 96) return false;
+    return use(rows) * use(columns) * use(tap_depth) > 0.5 && 2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
+}
+
+SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, int64_t tap_depth,
+                         int64_t columns, int64_t row, int64_t column) {
+    SplitFactor f{columns, static_cast<int64_t>(taps.size()), tap_depth, nullptr};
+    f.data = std::make_shared<Workspace>(static_cast<size_t>(f.count()) * f.panel_bytes() + 64);
+    std::atomic<int32_t> spoiled{0};
+    // By depth, a piece of the depth at a time: its pointers lie on the stack.
+    constexpr int64_t kPiece = 128;
+    const bool by_depth = row != 1;
+    const int64_t pieces = (tap_depth + kPiece - 1) / kPiece;
+    parallel_for(f.count() * f.taps, std::max<int64_t>(1, 512 / tap_depth),
+                 [&](int64_t begin, int64_t end, int) {
+                     int32_t bad = 0;
+                     const float* rows[kPiece];
+                     for (int64_t item = begin; item < end; ++item) {
+                         const int64_t p = item / f.taps, t = item % f.taps;
+                         const float* first = source + taps[static_cast<size_t>(t)] +
+                                              p * kSplitLines * column;
+                         char* panel = const_cast<char*>(f.panel(p)) +
+                                       t * f.tap_steps() * kSplitStep;
+                         SplitArgs args{rows, 0, 0, by_depth, true, panel, &bad};
+                         if (!by_depth) {
+                             args.count = f.columns_of(p);
+                             args.length = tap_depth;
+                             for (int64_t l = 0; l < args.count; ++l) rows[l] = first + l * column;
+                             kernels().split(args);
+                             continue;
+                         }
+                         args.length = f.columns_of(p);
+                         for (int64_t piece = 0; piece < pieces; ++piece) {
+                             args.count = std::min(kPiece, tap_depth - piece * kPiece);
+                             for (int64_t k = 0; k < args.count; ++k)
+                                 rows[k] = first + (piece * kPiece + k) * row;
+                             args.panel = panel + piece * (kPiece / kSplitDepth) * kSplitStep;
+                             kernels().split(args);
+                         }
+                     }
+                     if (bad) spoiled = 1;
+                 });
+    *reinterpret_cast<int32_t*>(const_cast<char*>(f.panel(f.count()))) = spoiled;
+    return f;
+}
+
+SplitFactor split_weight(const Array& weight, const std::vector<int64_t>& taps, int64_t tap_depth,
+                         int64_t columns, int64_t row, int64_t column) {
+    uint64_t key = 1469598103934665603ull;  // FNV-1a over everything the factor depends on
+    const auto mix = [&](int64_t part) {
+        key = (key ^ static_cast<uint64_t>(part)) * 1099511628211ull;
+    };
+    for (int64_t part : {int64_t{0x5b117}, weight.offset(), tap_depth, columns, row, column})
+        mix(part);
+    for (int64_t tap : taps) mix(tap);
+    SplitFactor f{columns, static_cast<int64_t>(taps.size()), tap_depth, nullptr};
+    f.data = weight.storage()->pack(key, [&] {
+        return split_factor(weight.f32(), taps, tap_depth, columns, row, column).data;
+    });
+    return f;
+}
+
+bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, float* c,
+               int64_t c_row, const Epilogue& epilogue) {
+    if (!right.finite()) return false;
+    const int64_t panels = (rows + kSplitLines - 1) / kSplitLines, columns = right.count();
+    // A pass takes some whole taps, or a part of one.
+    const int64_t tap_steps = right.tap_steps();
+    const int64_t pass_taps = std::max<int64_t>(1, std::min(right.taps, kPassSteps / tap_steps));
+    const int64_t tap_parts = (tap_steps + kPassSteps - 1) / kPassSteps;
+    const int64_t part_steps = (tap_steps + tap_parts - 1) / tap_parts;
+    const int64_t pass_steps = pass_taps * part_steps;
+    const int64_t passes = (right.taps + pass_taps - 1) / pass_taps * tap_parts;
+    // Eight items or more: by rows, and by columns as far as a pass over the right factor would not
+    // stay in the second-level cache; then rows are split more than once, beside the products.
+    const int64_t wanted = std::max<int64_t>(2, std::min(kBlockPanels, panels / 8));
+    const int64_t blocks = (panels + wanted - 1) / wanted;
+    const int64_t by_size = (columns * pass_steps * kSplitStep + kRightBytes - 1) / kRightBytes;
+    const int64_t shares = std::min(columns, std::max(by_size, 8 / blocks));
+    const int64_t block = (panels + blocks - 1) / blocks;
+    const int64_t left_bytes = 2 * pass_steps * kSplitStep;
+    const int64_t lines_bytes =
+        block * kSplitLines * right.taps * static_cast<int64_t>(sizeof(float*));
+    const int64_t own_bytes = left_bytes + round_up(lines_bytes, 64);
+    Workspace scratch(static_cast<size_t>(num_threads() * own_bytes));
+    std::atomic<int32_t> spoiled{0};
+    parallel_for(blocks * shares, [&](int64_t begin, int64_t end, int thread) {
+        char* own = aligned(scratch, thread * own_bytes);
+        auto** lines = reinterpret_cast<const float**>(own + left_bytes);
+        int32_t bad = 0;
+        for (int64_t item = begin; item < end && !bad; ++item) {
+            const int64_t share = item / blocks, b = item % blocks;
+            const int64_t first = panels * b / blocks * kSplitLines;
+            const int64_t last = std::min(rows, panels * (b + 1) / blocks * kSplitLines);
+            const int64_t p0 = columns * share / shares, p1 = columns * (share + 1) / shares;
+            const Epilogue out = epilogue.at(first, p0 * kSplitLines);
+            SplitStreamArgs g{};
+            g.left = own;
+            g.right_panel = static_cast<int64_t>(right.panel_bytes());
+            g.rows = last - first;
+            g.columns = std::min(right.columns, p1 * kSplitLines) - p0 * kSplitLines;
+            g.c = c + first * c_row + p0 * kSplitLines;
+            g.c_row = c_row;
+            g.spoiled = &bad;
+            for (int64_t t = 0; t < right.taps; ++t)
+                left(t, first, g.rows, lines + t * g.rows);
+            for (int64_t pass = 0; pass < passes && !bad; ++pass) {
+                const int64_t tap = pass / tap_parts * pass_taps;
+                const int64_t from = pass % tap_parts * part_steps;
+                const int64_t taps = std::min(pass_taps, right.taps - tap);
+                g.lines = lines + tap * g.rows;
+                for (int64_t i = 0; from > 0 && i < g.rows; ++i)
+                    lines[tap * g.rows + i] += part_steps * kSplitDepth;
+                g.tap_depth = std::min(part_steps * kSplitDepth,
+                                       right.tap_depth - from * kSplitDepth);
+                g.steps = taps * std::min(part_steps, tap_steps - from);
+                g.right = right.panel(p0) + (tap * tap_steps + from) * kSplitStep;
+                g.accumulate = pass > 0;
+                if (pass == passes - 1) {
+                    g.activation = out.activation;
+                    g.bias = out.bias;
+                    g.residual = out.residual;
+                    g.residual_row = out.residual_row;
+                }
+                kernels().split_stream(g);
+            }
+        }
+        if (bad) spoiled = 1;
+    });
+    return spoiled == 0;
+}
+
+bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b, int64_t taps,
+                          int64_t columns, int64_t depth, float* c) {
+    constexpr int64_t kPass = kPassSteps * kSplitDepth;
+    const int64_t n = taps * columns;
+    const int64_t m_panels = (m + kSplitLines - 1) / kSplitLines;
+    const int64_t tap_panels = (columns + kSplitLines - 1) / kSplitLines;
+    // Few results: each part of the depth has results of its own, added in order afterwards. Many:
+    // the parts share them, by blocks of a's columns, then by panels of b's.
+    const int64_t passes = (depth + kPass - 1) / kPass;
+    const int64_t parts = std::max<int64_t>(
+        1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
+    const int64_t m_blocks = (m_panels + kBlockPanels - 1) / kBlockPanels;
+    const int64_t n_shares = std::max<int64_t>(
+        1, std::min(taps * tap_panels, 8 / (parts * m_blocks)));
+    const int64_t panel_bytes = std::min(kPass, round_up(depth, kSplitDepth)) / kSplitDepth *
+                                kSplitStep;
+    const int64_t block = (m_panels + m_blocks - 1) / m_blocks;
+    const int64_t own_bytes = (block + 1) * panel_bytes;
+    Workspace scratch(static_cast<size_t>(num_threads() * own_bytes));
+    Workspace more(static_cast<size_t>((parts - 1) * m * n) * sizeof(float));
+    std::atomic<int32_t> spoiled{0};
+    parallel_for(parts * m_blocks * n_shares, [&](int64_t begin, int64_t end, int thread) {
+        char* own = aligned(scratch, thread * own_bytes);
+        char* own_right = own + block * panel_bytes;
+        int32_t bad = 0;
+        const float *a_rows[kPass], *b_rows[kPass], *lines[kPass];
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t part = item / (m_blocks * n_shares);
+            const int64_t mb = item / n_shares % m_blocks, share = item % n_shares;
+            const int64_t low = m_panels * mb / m_blocks, high = m_panels * (mb + 1) / m_blocks;
+            const int64_t all = taps * tap_panels;
+            const int64_t q0 = all * share / n_shares, q1 = all * (share + 1) / n_shares;
+            float* target = part == 0 ? c : more.f32() + (part - 1) * m * n;
+            const int64_t first = passes * part / parts * kPass,
+                          last = std::min(depth, passes * (part + 1) / parts * kPass);
+            for (int64_t p = first; p < last && !bad; p += kPass) {
+                const int64_t count = std::min(kPass, last - p);
+                a(0, p, count, a_rows);
+                for (int64_t q = low; q < high; ++q) {
+                    const int64_t line = q * kSplitLines;
+                    for (int64_t k = 0; k < count; ++k) lines[k] = a_rows[k] + line;
+                    kernels().split({lines, count, std::min<int64_t>(kSplitLines, m - line), true,
+                                     false, own + (q - low) * panel_bytes, &bad});
+                }
+                int64_t tap_of_rows = -1;
+                for (int64_t q = q0; q < q1; ++q) {
+                    const int64_t tap = q / tap_panels, column = q % tap_panels * kSplitLines;
+                    if (tap != tap_of_rows) b(tap, p, count, b_rows);
+                    tap_of_rows = tap;
+                    for (int64_t k = 0; k < count; ++k) lines[k] = b_rows[k] + column;
+                    SplitProductArgs g{};
+                    g.columns = std::min<int64_t>(kSplitLines, columns - column);
+                    kernels().split({lines, count, g.columns, true, true, own_right, &bad});
+                    g.left = own;
+                    g.left_panel = panel_bytes;
+                    g.right = own_right;
+                    g.steps = (count + kSplitDepth - 1) / kSplitDepth;
+                    g.c = target + low * kSplitLines * n + tap * columns + column;
+                    g.c_row = n;
+                    g.rows = std::min(m, high * kSplitLines) - low * kSplitLines;
+                    g.accumulate = p > first;
+                    kernels().split_product(g);
+                }
+            }
+        }
+        if (bad) spoiled = 1;
+    });
+    if (spoiled) return false;
+    if (parts > 1)
+        parallel_for(m, std::max<int64_t>(1, 16384 / n), [&](int64_t begin, int64_t end, int) {
+            kernels().column_sum(
+                {more.f32() + begin * n, m * n, parts - 1, (end - begin) * n, c + begin * n});
+        });
+    return true;
+}
+
+}  // namespace engine
