@@ -274,8 +274,11 @@ def extension() -> Path:
 
 
 # VEX and EVEX mnemonics begin with v (verr and the like are older), mask instructions with k.
-NEEDS_AVX = re.compile(r"^v(?!err|erw|mcall|mlaunch)|^k(mov|and|x?n?or|test|ortest|shift|unpck|add|not)|[yz]mm")
-NEEDS_AVX512 = re.compile(r"zmm|\{k\d\}|\bk[0-7]\b|[xy]mm(1[6-9]|2\d|3[01])\b")
+NEEDS_AVX = re.compile(
+    r"^v(?!err|erw|mcall|mlaunch)|^k(mov|and|x?n?or|test|ortest|shift|unpck|add|not)|[yz]mm|tmm|tilecfg"
+)
+NEEDS_AVX512 = re.compile(r"zmm|\{k\d\}|\bk[0-7]\b|[xy]mm(1[6-9]|2\d|3[01])\b|tmm|tilecfg")
+NEEDS_TILES = re.compile(r"tmm|tilecfg|tilerelease")
 
 
 def disassembled() -> Iterator[tuple[str, str]]:
@@ -299,23 +302,25 @@ def disassembled() -> Iterator[tuple[str, str]]:
 
 
 def test_no_instruction_stands_outside_its_namespace() -> None:
-    """VEX and EVEX instructions only in engine::avx2 and engine::avx512, EVEX only in the latter; on an older CPU one
-    of them anywhere else is the end of the process."""
+    """VEX and EVEX instructions only in engine::avx2, avx512 and amx, EVEX only in the latter two, those on tiles
+    only in the last; on an older CPU one of them anywhere else is the end of the process."""
     if shutil.which("objdump") is None:
         pytest.skip("objdump is not installed")
     homes: dict[str, str] = {}
     leaks: dict[str, str] = {}
     for function, instruction in disassembled():
         if function not in homes:
-            match = re.search(r"\bengine::(generic|avx2|avx512)::", function)
+            match = re.search(r"\bengine::(generic|avx2|avx512|amx)::", function)
             homes[function] = match.group(1) if match else ""
         home = homes[function]
-        if home == "avx512" or not NEEDS_AVX.search(instruction):
+        if home == "amx" or not NEEDS_AVX.search(instruction):
+            continue
+        if home == "avx512" and not NEEDS_TILES.search(instruction):
             continue
         if home == "avx2" and not NEEDS_AVX512.search(instruction):
             continue
         leaks.setdefault(function, instruction)
-    for isa in ("generic", "avx2", "avx512"):
+    for isa in ("generic", "avx2", "avx512", "amx"):
         assert list(homes.values()).count(isa) > 20, f"only few functions of {isa} were seen"
     shown = "\n".join(f"{name}: {instruction}" for name, instruction in list(leaks.items())[:20])
     assert not leaks, f"{len(leaks)} functions:\n{shown}"

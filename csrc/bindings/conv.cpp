@@ -1,6 +1,7 @@
 #include "bindings/bindings.h"
 #include "core/status.h"
 #include "ops/algorithm.h"
+#include "ops/split.h"
 
 namespace engine {
 
@@ -59,6 +60,8 @@ void bind_conv(py::module_& m) {
         arg("op"), arg("name"));
     m.def("set_conv_policy", &set_conv_policy, arg("policy"));
     m.def("conv_policy", &conv_policy);
+    m.def("set_split_products", &set_split_products, arg("on").none(true));
+    m.def("split_products", &split_products);
     m.def("set_autotune", &set_autotune, arg("on"));
     m.def("tuned_choices", &tuned_choices);
     m.def("set_tuned_choices", &set_tuned_choices, arg("choices"));

@@ -6,8 +6,8 @@
 // Henry, P. T. P. Tang, A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype for
 // Higher-Precision Computations", ARITH 2019.
 //
-// 2 x 2 tiles of C, two of the left and two of the right factor fill the eight tile registers. Seven
-// pairs of loads serve the six products of parts; each is used twice at once.
+// 2 x 2 tiles of C, two of the left and two of the right factor fill the eight tile registers.
+// Seven pairs of loads serve the six products of parts; each is used twice at once.
 //
 // Where a processor has no such tiles the same functions are plain loops: nothing but the tests
 // calls them there (KernelTable::split_products).
@@ -244,8 +244,8 @@ ENGINE_INLINE void work(Splitting* other, int64_t pieces) {
 }
 
 // After each four tiles so many pieces of the other work are done.
-ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t steps,
-                                const Target& t, Splitting* other, int64_t pieces) {
+ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t steps, const Target& t,
+                                Splitting* other, int64_t pieces) {
     const bool whole = t.rows == kSplitLines && t.columns == kSplitLines;
     const int64_t row_bytes = t.c_row * static_cast<int64_t>(sizeof(float));
     fence();
@@ -357,13 +357,13 @@ void split_stream(const SplitStreamArgs& g) {
         if (row + kSplitLines < g.rows) start_splitting(g, row + kSplitLines, next);
         for (int64_t column = 0; column < g.columns; column += kSplitLines) {
             const int64_t rest = g.columns - column;
-            product_tile(left, g.right + column / kSplitLines * g.right_panel, g.steps,
-                         {g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
-                          rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
-                          g.bias ? g.bias + column : nullptr,
-                          g.residual ? g.residual + row * g.residual_row + column : nullptr,
-                          g.residual_row},
-                         &next, pieces);
+            product_tile(
+                left, g.right + column / kSplitLines * g.right_panel, g.steps,
+                {g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
+                 rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
+                 g.bias ? g.bias + column : nullptr,
+                 g.residual ? g.residual + row * g.residual_row + column : nullptr, g.residual_row},
+                &next, pieces);
         }
     }
     if (any(is_nan(next.bad))) *g.spoiled = 1;
@@ -391,16 +391,14 @@ ENGINE_INLINE uint16_t upper_half(float x) {
 
 // Where number k of line l stands in a panel, in bfloat16 from its start.
 ENGINE_INLINE int64_t place(bool right, int64_t line, int64_t k, int part) {
-    const int64_t tile =
-        (k / kSplitDepth * kSplitStep + part * kSplitPart + line / 16 * 1024) / 2;
+    const int64_t tile = (k / kSplitDepth * kSplitStep + part * kSplitPart + line / 16 * 1024) / 2;
     const int64_t l = line % 16, d = k % kSplitDepth;
     return tile + (right ? d % 16 * 32 + l * 2 + d / 16 : l * 32 + d % 16 * 2 + d / 16);
 }
 
 ENGINE_INLINE float number(const char* panel, bool right, int64_t line, int64_t k, int part) {
     const uint32_t bits =
-        static_cast<uint32_t>(
-            reinterpret_cast<const uint16_t*>(panel)[place(right, line, k, part)])
+        static_cast<uint32_t>(reinterpret_cast<const uint16_t*>(panel)[place(right, line, k, part)])
         << 16;
     float x;
     __builtin_memcpy(&x, &bits, sizeof x);
@@ -431,13 +429,13 @@ void split_product(const SplitProductArgs& g) {
         for (int64_t j = 0; j < g.columns; ++j) {
             const char* left = g.left + i / kSplitLines * g.left_panel;
             float* c = g.c + i * g.c_row + j;
-            float sum = g.accumulate ? *c : 0.0f;
+            double sum = g.accumulate ? *c : 0.0f;
             for (int64_t k = 0; k < g.steps * kSplitDepth; ++k)
                 for (int p = 0; p < 3; ++p)
                     for (int q = 0; p + q < 3; ++q)
-                        sum += number(left, false, i % kSplitLines, k, p) *
+                        sum += double{number(left, false, i % kSplitLines, k, p)} *
                                number(g.right, true, j, k, q);
-            *c = sum;
+            *c = static_cast<float>(sum);
         }
 }
 
@@ -451,8 +449,7 @@ void split_stream(const SplitStreamArgs& g) {
         float* c = g.c + row * g.c_row;
         for (int64_t j = 0; j < g.columns; j += kSplitLines)
             split_product({g.left, 0, g.right + j / kSplitLines * g.right_panel, g.steps, c + j,
-                           g.c_row, rows,
-                           g.columns - j < kSplitLines ? g.columns - j : kSplitLines,
+                           g.c_row, rows, g.columns - j < kSplitLines ? g.columns - j : kSplitLines,
                            g.accumulate});
         for (int64_t i = 0; i < rows; ++i)
             for (int64_t j = 0; j < g.columns; ++j) {

@@ -47,7 +47,7 @@ struct ZeroPixel {
 };
 
 std::string declines(const Conv& c) {
-    if (!kernels().split_products) return "no matrix tiles";
+    if (!split_products()) return "no matrix tiles";
     if (c.groups != 1) return "grouped";
     return "";
 }
@@ -84,8 +84,8 @@ void forward_split(const Conv& c, const Array& x, const Array& w, const Epilogue
         forward_direct(c, x, w, epilogue, y);
 }
 
-// A stride of s splits the input into s x s interleaved grids; on each, the gradient is a product of
-// dy's pixels with the taps that reach it.
+// A stride of s splits the input into s x s interleaved grids; on each, the gradient is a product
+// of dy's pixels with the taps that reach it.
 void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
     const int64_t gp = pixel_stride(dy), xp = pixel_stride(dx), filter = c.kh * c.kw * c.ic;
     const bool strided = c.stride_h > 1 || c.stride_w > 1;
@@ -112,8 +112,7 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
         Workspace dense(strided ? static_cast<size_t>(rows * c.ic) * sizeof(float) : 0);
         if (!taps.empty()) {
             const SplitFactor filters = split_weight(w, taps, c.oc, c.ic, filter, 1);
-            const auto pointers = [&](int64_t tap, int64_t first, int64_t count,
-                                      const float** to) {
+            const auto pointers = [&](int64_t tap, int64_t first, int64_t count, const float** to) {
                 const int64_t off_h = offsets_h[static_cast<size_t>(tap)];
                 const int64_t off_w = offsets_w[static_cast<size_t>(tap)];
                 walk(first, count, height, width, [&](int64_t n, int64_t y, int64_t x) {
@@ -130,8 +129,8 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
         parallel_for(c.n * height, std::max<int64_t>(1, 16384 / (width * c.ic)),
                      [&](int64_t begin, int64_t end, int) {
                          for (int64_t line = begin; line < end; ++line) {
-                             const int64_t ih = line / height * c.ih +
-                                                line % height * c.stride_h + ph;
+                             const int64_t ih =
+                                 line / height * c.ih + line % height * c.stride_h + ph;
                              float* to = dx.f32() + (ih * c.iw + pw) * xp;
                              const float* from = dense.f32() + line * width * c.ic;
                              for (int64_t i = 0; i < width; ++i, to += c.stride_w * xp)

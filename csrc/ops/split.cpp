@@ -20,25 +20,36 @@ constexpr int64_t kPassSteps = 16;
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
+enum class Switch { unset, off, on };
+std::atomic<Switch> split_switch{Switch::unset};
+
 char* aligned(const Workspace& workspace, int64_t offset) {
     return static_cast<char*>(workspace.data()) + offset;
 }
 
 }  // namespace
 
-bool SplitFactor::finite() const {
-    return *reinterpret_cast<const int32_t*>(panel(count())) == 0;
+bool SplitFactor::finite() const { return *reinterpret_cast<const int32_t*>(panel(count())) == 0; }
+
+bool split_products() {
+    const Switch now = split_switch;
+    return now == Switch::unset ? kernels().split_products : now == Switch::on;
+}
+
+void set_split_products(std::optional<bool> on) {
+    split_switch = !on ? Switch::unset : *on ? Switch::on : Switch::off;
 }
 
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth) {
-    if (!kernels().split_products || rows < kSplitLines) return false;
+    if (!split_products() || rows < kSplitLines) return false;
     const auto use = [](int64_t size) {
         return static_cast<double>(size) / static_cast<double>(round_up(size, kSplitLines));
     };
     // Tiles multiply 2.6 times as fast as vectors, but no faster than a splitting of the left
     // factor that few columns pay for.
     if (columns < 96) return false;
-    return use(rows) * use(columns) * use(tap_depth) > 0.5 && 2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
+    return use(rows) * use(columns) * use(tap_depth) > 0.5 &&
+           2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
 }
 
 SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, int64_t tap_depth,
@@ -56,10 +67,10 @@ SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, 
                      const float* rows[kPiece];
                      for (int64_t item = begin; item < end; ++item) {
                          const int64_t p = item / f.taps, t = item % f.taps;
-                         const float* first = source + taps[static_cast<size_t>(t)] +
-                                              p * kSplitLines * column;
-                         char* panel = const_cast<char*>(f.panel(p)) +
-                                       t * f.tap_steps() * kSplitStep;
+                         const float* first =
+                             source + taps[static_cast<size_t>(t)] + p * kSplitLines * column;
+                         char* panel =
+                             const_cast<char*>(f.panel(p)) + t * f.tap_steps() * kSplitStep;
                          SplitArgs args{rows, 0, 0, by_depth, true, panel, &bad};
                          if (!by_depth) {
                              args.count = f.columns_of(p);
@@ -141,8 +152,7 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
             g.c = c + first * c_row + p0 * kSplitLines;
             g.c_row = c_row;
             g.spoiled = &bad;
-            for (int64_t t = 0; t < right.taps; ++t)
-                left(t, first, g.rows, lines + t * g.rows);
+            for (int64_t t = 0; t < right.taps; ++t) left(t, first, g.rows, lines + t * g.rows);
             for (int64_t pass = 0; pass < passes && !bad; ++pass) {
                 const int64_t tap = pass / tap_parts * pass_taps;
                 const int64_t from = pass % tap_parts * part_steps;
@@ -150,8 +160,8 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
                 g.lines = lines + tap * g.rows;
                 for (int64_t i = 0; from > 0 && i < g.rows; ++i)
                     lines[tap * g.rows + i] += part_steps * kSplitDepth;
-                g.tap_depth = std::min(part_steps * kSplitDepth,
-                                       right.tap_depth - from * kSplitDepth);
+                g.tap_depth =
+                    std::min(part_steps * kSplitDepth, right.tap_depth - from * kSplitDepth);
                 g.steps = taps * std::min(part_steps, tap_steps - from);
                 g.right = right.panel(p0) + (tap * tap_steps + from) * kSplitStep;
                 g.accumulate = pass > 0;
@@ -178,13 +188,13 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
     // Few results: each part of the depth has results of its own, added in order afterwards. Many:
     // the parts share them, by blocks of a's columns, then by panels of b's.
     const int64_t passes = (depth + kPass - 1) / kPass;
-    const int64_t parts = std::max<int64_t>(
-        1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
+    const int64_t parts =
+        std::max<int64_t>(1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
     const int64_t m_blocks = (m_panels + kBlockPanels - 1) / kBlockPanels;
-    const int64_t n_shares = std::max<int64_t>(
-        1, std::min(taps * tap_panels, 8 / (parts * m_blocks)));
-    const int64_t panel_bytes = std::min(kPass, round_up(depth, kSplitDepth)) / kSplitDepth *
-                                kSplitStep;
+    const int64_t n_shares =
+        std::max<int64_t>(1, std::min(taps * tap_panels, 8 / (parts * m_blocks)));
+    const int64_t panel_bytes =
+        std::min(kPass, round_up(depth, kSplitDepth)) / kSplitDepth * kSplitStep;
     const int64_t block = (m_panels + m_blocks - 1) / m_blocks;
     const int64_t own_bytes = (block + 1) * panel_bytes;
     Workspace scratch(static_cast<size_t>(num_threads() * own_bytes));

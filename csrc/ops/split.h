@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/array.h"
@@ -10,8 +11,8 @@
 
 namespace engine {
 
-// Fills `pointers` with where the numbers of rows [first, first + count) of tap `tap` stand, side by
-// side.
+// Fills `pointers` with where the numbers of rows [first, first + count) of tap `tap` stand, side
+// by side.
 using RowPointers =
     std::function<void(int64_t tap, int64_t first, int64_t count, const float** pointers)>;
 
@@ -28,11 +29,15 @@ struct SplitFactor {
     }
     size_t panel_bytes() const { return static_cast<size_t>(steps() * kSplitStep); }
     const char* panel(int64_t p) const {
-        return static_cast<const char*>(data->data()) +
-               static_cast<size_t>(p) * panel_bytes();
+        return static_cast<const char*>(data->data()) + static_cast<size_t>(p) * panel_bytes();
     }
     bool finite() const;
 };
+
+// Whether products are taken to matrix tiles at all: by default where the instruction set has them.
+// Elsewhere the same results come slowly; that is for tests.
+bool split_products();
+void set_split_products(std::optional<bool> on);  // nothing: the default
 
 // Whether a product of these sizes is faster on matrix tiles than on vectors.
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth);
