@@ -58,6 +58,7 @@ from engine._C import (
     isa as isa,
     layer_norm as layer_norm,
     layer_norm_backward as layer_norm_backward,
+    limit_threads as limit_threads,
     linear as linear,
     linear_backward_data as linear_backward_data,
     linear_backward_weight as linear_backward_weight,
