@@ -8,7 +8,7 @@ that it needs. `inplace` is accepted everywhere and changes nothing: memory is r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from engine import backend as B, random
@@ -61,6 +61,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_act",
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
@@ -93,6 +94,8 @@ __all__ = [
 ]
 
 Size2: TypeAlias = "int | Sequence[int]"
+# Asked, with the shape of a result, for the array to write it to; None leaves that to the function.
+Place: TypeAlias = "Callable[[tuple[int, ...]], Array | None]"
 
 
 def _not_a_tensor(name: str, value: object) -> NoReturn:
@@ -167,6 +170,7 @@ def conv2d_act(
     groups: int = 1,
     residual: Tensor | None = None,
     activation: str = "none",
+    out: Place | None = None,
 ) -> Tensor:
     """Convolution, then a residual added and an activation applied, in one pass: activation(conv2d(x) + residual).
 
@@ -180,6 +184,8 @@ def conv2d_act(
         groups: input and output channels are cut into this many groups that do not see each other.
         residual: added before the activation.
         activation: "none", "relu", "relu6", "silu" or "hardswish".
+        out: called with the output's shape for the array (pixels of adjacent channels) that the output is written to;
+            where it returns None, or is not called, the output is an array of its own.
 
     Shape:
         input, weight, bias and output as of conv2d; residual as output.
@@ -213,7 +219,10 @@ def conv2d_act(
     recorded = _grad_mode.enabled and (wants_x or wants_w or wants_b or _wants(residual))
     # The gradient of these is a function of what they saw, which one pass would not leave behind.
     applied = "none" if recorded and activation in ("silu", "hardswish") else activation
-    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied)
+    place = None
+    if out is not None and applied == activation:
+        place = out(B.conv2d_shape(shape, w.shape, stride, pads, dilation, groups))
+    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied, out=place)
     if not recorded:
         return Tensor(y)
     w_shape = w.shape
@@ -385,20 +394,50 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Reference: torch.nn.functional.linear.
     """
+    return linear_act(input, weight, bias)
+
+
+def linear_act(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    """A linear map, then an activation, in one pass: activation(input @ weight.T + bias).
+
+    Args:
+        input: the features.
+        weight: one row per output feature.
+        bias: one number per output feature.
+        activation: "none", "relu", "relu6", "silu" or "hardswish".
+
+    Shape:
+        input (..., K), weight (O, K), bias (O); output (..., O).
+
+    Raises:
+        ValueError: if the numbers of features do not match, or for another activation.
+
+    Example:
+        >>> import engine
+        >>> import engine.nn.functional as F
+        >>> F.linear_act(engine.ones(1, 3), -engine.ones(2, 3), activation="relu").flatten()
+        tensor([0., 0.])
+    """
     if not isinstance(input, Tensor):
         _not_a_tensor("linear", input)
     x, w = input.data, weight.data
     if x.ndim == 1:
-        return linear(input.unsqueeze(0), weight, bias).squeeze(0)
-    y = B.linear(x, w, None if bias is None else bias.data)
+        return linear_act(input.unsqueeze(0), weight, bias, activation).squeeze(0)
     wants_x, wants_w, wants_b = input.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
-    if not _grad_mode.enabled or not (wants_x or wants_w or wants_b):
+    recorded = _grad_mode.enabled and (wants_x or wants_w or wants_b)
+    # As of a convolution: the gradient of these is a function of what they saw.
+    applied = "none" if recorded and activation in ("silu", "hardswish") else activation
+    y = B.linear(x, w, None if bias is None else bias.data, applied)
+    if not recorded:
         return Tensor(y)
     saved_x = x if wants_w else None
     saved_w = w if wants_x else None
+    saved_y = None if applied == "none" else y
 
     def backward(dy: Array) -> tuple[Array | None, ...]:
         dx = dw = db = None
+        if saved_y is not None:
+            dy = B.unary_backward(applied, dy, None, saved_y)
         if saved_w is not None:
             dx = B.linear_backward_data(dy, saved_w)
         if saved_x is not None:
@@ -407,7 +446,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             db = B.reduce("sum", dy, tuple(range(dy.ndim - 1)), False)
         return dx, dw, db
 
-    return record(y, (input, weight, bias), backward)
+    output = record(y, (input, weight, bias), backward)
+    return output if applied == activation else elementwise(output, activation)
 
 
 # --- pooling -------------------------------------------------------------------------------------------------------
@@ -686,6 +726,7 @@ def batch_norm_act(
     eps: float = 1e-5,
     residual: Tensor | None = None,
     activation: str = "none",
+    out: Place | None = None,
 ) -> Tensor:
     """Batch norm, then a residual added and an activation applied, in one pass: activation(batch_norm(x) + residual).
 
@@ -702,6 +743,8 @@ def batch_norm_act(
         eps: added to the variance.
         residual: added before the activation.
         activation: "none", "relu", "relu6", "silu" or "hardswish".
+        out: with an input (N, C, H, W) called with the output's shape for the array (pixels of adjacent channels) that
+            the output is written to; where it returns None the output is an array of its own.
 
     Shape:
         input (N, C), (N, C, L) or (N, C, H, W), residual and output the same, all others (C).
@@ -728,9 +771,10 @@ def batch_norm_act(
             )
     elif running_mean is None or running_var is None:
         raise ValueError("[batch_norm] expected running_mean and running_var when training=False")
-    w, added = _data(weight), _data(residual)
+    w, added, mean, var = _data(weight), _data(residual), _data(running_mean), _data(running_var)
+    place = None if out is None or x.ndim != 4 else out(x.shape)
     y, mean, invstd, shift = B.batch_norm(
-        x, w, _data(bias), _data(running_mean), _data(running_var), training, float(momentum), eps, added, activation
+        x, w, _data(bias), mean, var, training, float(momentum), eps, added, activation, place
     )
     inputs = (input, weight, bias, residual)
     if not _grad_mode.enabled or not any(_wants(t) for t in inputs):

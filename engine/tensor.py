@@ -1983,13 +1983,17 @@ def cat(tensors: Sequence[Tensor], dim: builtins.int = 0) -> Tensor:
         if a.dtype != kind:
             kind = kind if _RANK[kind] > _RANK[a.dtype] else a.dtype
     axis = axis_of(dim, arrays[0].ndim, "cat")
-    y = B.concat([_to_dtype(a, kind) for a in arrays], axis)
+    return joined(B.concat([_to_dtype(a, kind) for a in arrays], axis), tensors, axis)
+
+
+def joined(y: Array, tensors: Sequence[Tensor], axis: builtins.int) -> Tensor:
+    """y, which holds the values of `tensors` one after another along `axis`; gradients are slices of its gradient."""
     if not mode.enabled or not builtins.any(t.requires_grad for t in tensors):
         return Tensor(y)
     wants = [t.requires_grad for t in tensors]
     ends = [0]
-    for a in arrays:
-        ends.append(ends[-1] + a.shape[axis])
+    for t in tensors:
+        ends.append(ends[-1] + t.data.shape[axis])
     shape, steps = y.shape, (1,) * y.ndim
 
     def backward(dy: Array) -> tuple[Array | None, ...]:

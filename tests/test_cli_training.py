@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,6 +207,74 @@ def test_a_folder_in_parts(tmp_path, capsys) -> None:
     (tmp_path / "data/test/4").rename(tmp_path / "data/test/5")
     assert run("train --data-path", tmp_path / "data", SMALL, "--output", tmp_path / "none") == 1
     assert "the classes of test are not those of train: 4, 5" in capsys.readouterr().err
+
+
+def contents(made) -> dict[str, list[bytes]]:
+    """What is in the files of each part."""
+    parts = {name: made.splits.part(name) for name in ("train", "val", "test")}
+    return {name: [Path(part.content_of(i)[0]).read_bytes() for i in range(len(part))] for name, part in parts.items()}
+
+
+def test_what_is_trained_on_is_not_tested_on(tmp_path, capsys) -> None:
+    data = folder(tmp_path / "data", (0, 1), 20)
+    originals = sorted(data.rglob("*.png"))
+    for file in originals[:5]:
+        shutil.copy(file, file.with_stem(f"copy of {file.stem}"))
+    words = f"--data-path {data} {SMALL}"
+    error = refused(capsys, "train", words, "--output-dir", tmp_path / "none")
+    assert "5 pairs of images with the same content" in error and "--duplicates together" in error
+    assert f"{originals[0]} = {data}/0/copy of {originals[0].name}" in error
+    for seed in range(4):
+        found = contents(setup(f"{words} --duplicates together --seed {seed}")[1])
+        assert not set(found["train"]) & set(found["test"]) and not set(found["val"]) & set(found["test"])
+        assert sum(len(part) for part in found.values()) == 45
+    mixed = [contents(setup(f"{words} --duplicates allow --seed {seed}")[1]) for seed in range(4)]
+    assert any(set(found["train"]) & set(found["test"]) for found in mixed)
+    assert run("train", words, "--epochs 1 --duplicates together --output-dir", tmp_path / "run") == 0
+    assert run("evaluate", tmp_path / "run") == 0
+
+
+@pytest.mark.parametrize("with_val", [True, False])
+def test_parts_that_are_there_already_have_nothing_in_common(tmp_path, capsys, with_val: bool) -> None:
+    data = tmp_path / "data"
+    for part, first, count in (("train", 0, 14), ("val", 14, 4), ("test", 18, 4))[:: 1 if with_val else 2]:
+        folder(data / part, (3, 4), count, first)
+    words = f"--data-path {data} {SMALL}"
+    setup(words)
+    original = next((data / "test" / "3").iterdir())
+    copy = data / "train" / "3" / "z.png"
+    shutil.copy(original, copy)
+    error = refused(capsys, "train", words, "--output-dir", tmp_path / "none")
+    assert f"1 pair of images with the same content: {original} (test) = {copy} (train)" in error
+    found = contents(setup(f"{words} --duplicates together")[1])
+    assert original.read_bytes() in found["test"] and original.read_bytes() not in found["train"] + found["val"]
+    found = contents(setup(f"{words} --duplicates allow")[1])
+    assert sum(part.count(original.read_bytes()) for part in found.values()) == 2
+
+
+def test_training_crops_see_the_whole_image_and_evaluation_the_middle(tmp_path) -> None:
+    """Of images twice as wide as high, red on the left and blue on the right, both ends turn up in training."""
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(10):
+            pixels = np.zeros((20, 40, 3), np.uint8)
+            pixels[:, :10, 0] = pixels[:, 30:, 2] = 200
+            pixels[0, 20, 1] = i + 10 * (label == "b")  # no two alike
+            PIL.fromarray(pixels).save(tmp_path / label / f"{i}.png")
+    words = f"--data-path {tmp_path} --model resnet20 --img-size 8 --crop-pct 1 --mean 0 --std 1 --hflip 0"
+    _, made, _ = setup(words)
+    reach = np.max([inputs.numpy().max(axis=(0, 2, 3)) for _ in range(5) for inputs, _ in made.train], axis=0)
+    assert reach[0] > 0.75 and reach[2] > 0.75
+    for crop in ("none", "padded"):
+        _, made, _ = setup(f"{words} --crop {crop}")
+        for loader in (made.train, made.test):
+            inputs = next(iter(loader))[0].numpy()
+            assert inputs.shape[1:] == (3, 8, 8)
+            assert inputs[:, [0, 2]].max() < 0.4
+    from engine.cli import tasks
+
+    shown = tasks.Pictures(made.splits, "test", made.preprocessing)[0]
+    np.testing.assert_allclose(shown / np.float32(255), inputs[0].transpose(1, 2, 0), atol=1e-6)
 
 
 def test_a_table_of_paths_and_labels(tmp_path) -> None:
@@ -482,8 +551,8 @@ def test_bad_data_is_one_line(tmp_path, capsys) -> None:
     (tmp_path / "data" / "empty").rmdir()
     (tmp_path / "notes.txt").write_text("x")
     assert "expected a folder" in refused(capsys, "train --data-path", tmp_path / "notes.txt", out)
-    for file in (tmp_path / "data/0").iterdir():
-        file.write_bytes(b"no image")
+    for number, file in enumerate((tmp_path / "data/0").iterdir()):
+        file.write_bytes(b"no image %d" % number)
     assert "not an image" in refused(capsys, "train --data-path", tmp_path / "data", SMALL, out)
 
 

@@ -221,6 +221,17 @@ def test_folders_without_images_are_refused(folder: Path, tmp_path: Path) -> Non
         ImageFolder(tmp_path / "none")
 
 
+def test_hidden_files_and_folders_are_no_samples(folder: Path) -> None:
+    before = ImageFolder(folder).samples
+    for name in (".ipynb_checkpoints", "cat/.thumbnails"):
+        (folder / name).mkdir()
+        (folder / name / "1.png").write_bytes(encoded(picture(seed=99), "PNG"))
+    (folder / "cat" / "._0.JPG").write_bytes(b"not an image")
+    data = ImageFolder(folder)
+    assert data.classes == ("cat", "dog", "eel")
+    assert data.samples == before
+
+
 def test_a_class_of_one_image_cannot_be_in_every_part(folder: Path) -> None:
     (folder / "fox").mkdir()
     (folder / "fox" / "1.png").write_bytes(encoded(picture(seed=99), "PNG"))

@@ -260,6 +260,7 @@ MEMORY: list[Row] = [
     ("max_pool2d kernel 2^62", lambda: F.max_pool2d(t(1, 1, 4, 4), 2**62), ValueError, ()),
     ("adaptive_avg_pool2d 2^40", lambda: F.adaptive_avg_pool2d(t(1, 1, 4, 4), 2**40), (MemoryError, ValueError), ()),
     ("set_num_threads 0", lambda: B.set_num_threads(0), ValueError, ("0",)),
+    ("limit_threads -1", lambda: B.limit_threads(-1), ValueError, ("-1",)),
     ("set_num_threads 2^20", lambda: B.set_num_threads(2**20), ValueError, (str(2**20),)),
     ("set_isa", lambda: B.set_isa("sse9"), ValueError, ("sse9", "generic")),
 ]

@@ -24,7 +24,16 @@ from engine import backend as B, nn
 
 EXPECTED = (ValueError, TypeError, IndexError, RuntimeError, OverflowError, MemoryError)
 CALLS_PER_SEED = 5000
-NOT_CALLED = {"set_num_threads", "set_isa", "verbose", "measure_peak", "measure_ping_pong", "to_numpy", "from_dlpack"}
+NOT_CALLED = {
+    "set_num_threads",
+    "limit_threads",
+    "set_isa",
+    "verbose",
+    "measure_peak",
+    "measure_ping_pong",
+    "to_numpy",
+    "from_dlpack",
+}
 NUMBERS = (0, -1, 1, 2, 3, 7, 2**40, 2**62, -(2**63), 2**63 - 1)
 DTYPES = ("float32", "int64", "int32", "uint8", "bool")
 Call = tuple[Any, ...]

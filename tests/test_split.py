@@ -102,3 +102,14 @@ def test_a_weight_that_is_written_to_is_split_again() -> None:
     before = [B.to_numpy(B.conv2d(x, w, None, *shapes[2:], 1)).copy() for _ in range(3)][-1]
     B.scale_([w], 2.0)
     np.testing.assert_array_equal(B.to_numpy(B.conv2d(x, w, None, *shapes[2:], 1)), 2 * before)
+
+
+def test_a_prologue_is_applied_to_what_is_split() -> None:
+    shapes = CONVOLUTIONS["two passes"]
+    x, w = numbers(*shapes[0], seed=1), numbers(*shapes[1], seed=2)
+    scale, shift = numbers(600, seed=3), numbers(600, seed=4)
+    prepared = np.maximum(x * scale[:, None, None] + shift[:, None, None], 0)
+    B.set_split_products(True)
+    prologue = array(scale), array(shift), "relu"
+    got = B.to_numpy(B.conv2d(array(x), array(w), None, *shapes[2:], 1, prologue=prologue))
+    agree(got, np.einsum("nchw,oc->nohw", prepared.astype(float), w[:, :, 0, 0].astype(float)))

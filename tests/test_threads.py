@@ -290,6 +290,39 @@ print(results.count(True), results.count(False))
     assert output_of(TRAIN + script) == "15 0"
 
 
+def test_a_loader_worker_computes_on_one_thread() -> None:
+    """Ops of a data set start no further threads in workers; elsewhere they do, and the bits are the same."""
+    script = """
+import os
+from engine.data import DataLoader, Dataset
+
+B.set_num_threads(3)
+running = lambda: len(os.listdir("/proc/self/task"))
+before, seen = running(), set()
+image = engine.tensor(np.random.default_rng(0).standard_normal((1, 16, 40, 40)).astype(np.float32))
+weight = engine.tensor(np.random.default_rng(1).standard_normal((16, 16, 3, 3)).astype(np.float32))
+
+class Filtered(Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        result = engine.functional.conv2d(image * index, weight).numpy()
+        seen.add((B.num_threads(), running() - before))
+        return result, index
+
+def batches(workers):
+    return [images.numpy().tobytes() for images, _ in DataLoader(Filtered(), 2, num_workers=workers)]
+
+beside = batches(2)
+assert {threads for threads, _ in seen} == {1} and max(more for _, more in seen) <= 2, seen
+seen.clear()
+assert batches(0) == beside
+assert all(threads == 3 and more >= 2 for threads, more in seen), seen  # a worker may not quite have ended
+print("ok")
+"""
+    assert output_of(TRAIN + script) == "ok"
+
+
 ASK = "import engine; from engine import backend as B; print(B.num_threads())"
 
 

@@ -23,12 +23,31 @@ void bind_conv(py::module_& m) {
         "conv2d",
         [](const Array& x, const Array& w, const std::optional<Array>& b, const Dims& stride,
            const Dims& padding, const Dims& dilation, int64_t groups,
-           const std::optional<Array>& residual, const std::string& activation) {
+           const std::optional<Array>& residual, const std::string& activation,
+           const std::optional<Array>& scale,
+           const std::optional<std::tuple<Array, Array, std::string>>& prologue,
+           const std::optional<Array>& out) {
+            ChannelMap map{};
+            if (prologue)
+                map = {&std::get<0>(*prologue), &std::get<1>(*prologue),
+                       parse_activation("conv2d", std::get<2>(*prologue))};
             return conv2d(x, w, optional(b), stride, padding, dilation, groups, optional(residual),
-                          parse_activation("conv2d", activation));
+                          parse_activation("conv2d", activation), optional(scale),
+                          prologue ? &map : nullptr, optional(out));
         },
         arg("x"), arg("w"), arg("b"), arg("stride"), arg("padding"), arg("dilation"), arg("groups"),
-        arg("residual") = py::none(), arg("activation") = "none", Arithmetic());
+        arg("residual") = py::none(), arg("activation") = "none", arg("scale") = py::none(),
+        arg("prologue") = py::none(), arg("out") = py::none(), Arithmetic());
+    m.def(
+        "conv2d_shape",
+        [](const Dims& x_shape, const Dims& w_shape, const Dims& stride, const Dims& padding,
+           const Dims& dilation, int64_t groups) {
+            const Conv c =
+                make_conv("conv2d_shape", x_shape, w_shape, stride, padding, dilation, groups);
+            return Dims{c.n, c.oc, c.oh, c.ow};
+        },
+        arg("x_shape"), arg("w_shape"), arg("stride"), arg("padding"), arg("dilation"),
+        arg("groups"));
     m.def("conv2d_backward_data", &conv2d_backward_data, arg("dy"), arg("w"), arg("x_shape"),
           arg("stride"), arg("padding"), arg("dilation"), arg("groups"), Arithmetic());
     m.def("conv2d_backward_weight", &conv2d_backward_weight, arg("dy"), arg("x"), arg("w_shape"),

@@ -60,12 +60,12 @@ void bind_eltwise(py::module_& m) {
     using py::arg;
     m.def(
         "unary",
-        [](std::string_view op, const Array& x, double p0, double p1) {
+        [](std::string_view op, const Array& x, double p0, double p1, const Array* out) {
             const UnaryOp which = unary_op_from_name(op);
             const ReleaseGil release(x.numel());
-            return unary(which, x, p0, p1);
+            return unary(which, x, p0, p1, out);
         },
-        arg("op"), arg("x"), arg("p0") = 0.0, arg("p1") = 0.0);
+        arg("op"), arg("x"), arg("p0") = 0.0, arg("p1") = 0.0, arg("out").none(true) = py::none());
     m.def(
         "unary_backward",
         [](std::string_view op, const Array& dy, const Array* x, const Array* y, double p0,
@@ -85,13 +85,13 @@ void bind_eltwise(py::module_& m) {
     });
     m.def(
         "binary",
-        [](std::string_view op, py::handle a, py::handle b) {
+        [](std::string_view op, py::handle a, py::handle b, const Array* out) {
             const BinaryOp which = binary_op_from_name(op);
             const Operand left = operand("binary", a), right = operand("binary", b);
             const ReleaseGil release(elements(left) + elements(right));
-            return binary(which, left, right);
+            return binary(which, left, right, out);
         },
-        arg("op"), arg("a"), arg("b"));
+        arg("op"), arg("a"), arg("b"), arg("out").none(true) = py::none());
     m.def(
         "binary_",
         [](std::string_view op, const Array& a, py::handle b) {

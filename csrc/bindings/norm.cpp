@@ -24,16 +24,17 @@ void bind_norm(py::module_& m) {
         "batch_norm",
         [](const Array& x, const MaybeArray& weight, const MaybeArray& bias,
            const MaybeArray& running_mean, const MaybeArray& running_var, bool training,
-           double momentum, double eps, const MaybeArray& residual, const std::string& activation) {
+           double momentum, double eps, const MaybeArray& residual, const std::string& activation,
+           const MaybeArray& out) {
             BatchNormed n =
                 batch_norm(x, optional(weight), optional(bias), optional(running_mean),
                            optional(running_var), training, momentum, eps, optional(residual),
-                           parse_activation("batch_norm", activation));
+                           parse_activation("batch_norm", activation), optional(out));
             return std::make_tuple(n.y, n.mean, n.invstd, n.shift);
         },
         arg("x"), arg("weight"), arg("bias"), arg("running_mean"), arg("running_var"),
         arg("training"), arg("momentum"), arg("eps"), arg("residual") = py::none(),
-        arg("activation") = "none", Arithmetic());
+        arg("activation") = "none", arg("out") = py::none(), Arithmetic());
     m.def(
         "batch_norm_backward",
         [](const Array& dy, const Array& x, const MaybeArray& weight, const Array& mean,

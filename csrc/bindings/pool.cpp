@@ -21,13 +21,14 @@ void bind_pool(py::module_& m) {
     m.def(
         "max_pool2d",
         [](const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding,
-           const Dims& dilation, bool ceil_mode, bool with_indices) {
-            return with_optional(
-                max_pool2d(x, kernel, stride, padding, dilation, ceil_mode, with_indices));
+           const Dims& dilation, bool ceil_mode, bool with_indices,
+           const std::optional<Array>& out) {
+            return with_optional(max_pool2d(x, kernel, stride, padding, dilation, ceil_mode,
+                                            with_indices, optional(out)));
         },
         arg("x"), arg("kernel"), arg("stride"), arg("padding") = Dims{0, 0},
         arg("dilation") = Dims{1, 1}, arg("ceil_mode") = false, arg("with_indices") = true,
-        NoGil());
+        arg("out") = py::none(), NoGil());
     m.def(
         "max_pool2d_backward",
         [](const Array& dy, const Array& indices, const Dims& x_shape,
@@ -39,9 +40,19 @@ void bind_pool(py::module_& m) {
         },
         arg("dy"), arg("indices"), arg("x_shape"), arg("kernel") = py::none(),
         arg("stride") = Dims{1, 1}, arg("padding") = Dims{0, 0}, arg("ceil_mode") = false, NoGil());
-    m.def("avg_pool2d", &avg_pool2d, arg("x"), arg("kernel"), arg("stride"),
-          arg("padding") = Dims{0, 0}, arg("ceil_mode") = false, arg("count_include_pad") = true,
-          arg("divisor_override") = 0, NoGil());
+    m.def(
+        "avg_pool2d",
+        [](const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding,
+           bool ceil_mode, bool count_include_pad, int64_t divisor_override,
+           const std::optional<Array>& out) {
+            return avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad,
+                              divisor_override, optional(out));
+        },
+        arg("x"), arg("kernel"), arg("stride"), arg("padding") = Dims{0, 0},
+        arg("ceil_mode") = false, arg("count_include_pad") = true, arg("divisor_override") = 0,
+        arg("out") = py::none(), NoGil());
+    m.def("pool2d_shape", &pool2d_shape, arg("x_shape"), arg("kernel"), arg("stride"),
+          arg("padding") = Dims{0, 0}, arg("dilation") = Dims{1, 1}, arg("ceil_mode") = false);
     m.def("avg_pool2d_backward", &avg_pool2d_backward, arg("dy"), arg("x_shape"), arg("kernel"),
           arg("stride"), arg("padding") = Dims{0, 0}, arg("ceil_mode") = false,
           arg("count_include_pad") = true, arg("divisor_override") = 0, NoGil());

@@ -18,6 +18,7 @@ void bind_runtime(py::module_& m) {
     m.def("set_isa", &set_isa, arg("name"));
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, arg("n"));
+    m.def("limit_threads", &limit_threads, arg("most"));
     m.def("verbose", &verbosity);
     m.def("cpu_model", &cpu_model);
     m.def("memory_stats", [] {

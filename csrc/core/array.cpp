@@ -113,6 +113,62 @@ int64_t pixel_stride(const Array& a) {
     return ld;
 }
 
+Array destination(const char* op, const Array* out, const Dims& shape, DType dtype, Walk walk) {
+    if (!out) return empty(shape, dtype);
+    ENGINE_CHECK(out->dtype() == dtype, Kind::type, "[", op, "] expected out of dtype ",
+                 name_of(dtype), ", got ", name_of(out->dtype()), ": allocate it with this dtype");
+    ENGINE_CHECK(out->shape() == shape, Kind::value, "[", op, "] expected out of shape ",
+                 to_string(shape), ", got ", to_string(out->shape()),
+                 ": give it the shape of the result");
+    const bool fits =
+        out->numel() == 0 || pixel_stride(*out) >= 0 || (walk == Walk::elements && out->is_dense());
+    ENGINE_CHECK(fits, Kind::value, "[", op, "] expected out as pixels of adjacent channels",
+                 walk == Walk::elements ? " or dense" : "", ", got shape ", to_string(out->shape()),
+                 " with strides ", to_string(out->strides()),
+                 ": use a new array or a slice of the channels of a wider one");
+    return *out;
+}
+
+namespace {
+
+// The bytes from the first to behind the last element.
+std::pair<uintptr_t, uintptr_t> reach(const Array& a) {
+    int64_t low = 0, high = 1;
+    for (int i = 0; i < a.rank(); ++i)
+        (a.stride(i) < 0 ? low : high) += (a.dim(i) - 1) * a.stride(i);
+    const auto start = reinterpret_cast<uintptr_t>(a.raw());
+    const auto size = static_cast<int64_t>(size_of(a.dtype()));
+    return {start + static_cast<uintptr_t>(low * size),
+            start + static_cast<uintptr_t>(high * size)};
+}
+
+// Whether two arrays of pixels as far apart take channels that do not meet.
+bool different_channels(const Array& a, const Array& b) {
+    const int64_t pixel = pixel_stride(a), size = static_cast<int64_t>(size_of(a.dtype()));
+    if (pixel <= 0 || pixel != pixel_stride(b) || a.dtype() != b.dtype()) return false;
+    const int64_t bytes = static_cast<char*>(b.raw()) - static_cast<char*>(a.raw());
+    if (bytes % size) return false;
+    const int64_t distance = (bytes / size % pixel + pixel) % pixel;
+    return distance >= a.dim(1) && distance + b.dim(1) <= pixel;
+}
+
+}  // namespace
+
+void expect_apart(const char* op, const char* name, const Array& source, const Array& out,
+                  Aliasing allowed) {
+    if (source.numel() == 0 || out.numel() == 0) return;
+    const auto [begin, end] = reach(source);
+    const auto [out_begin, out_end] = reach(out);
+    if (end <= out_begin || out_end <= begin || different_channels(source, out)) return;
+    if (allowed == Aliasing::same_view && source.raw() == out.raw() &&
+        source.shape() == out.shape() && source.strides() == out.strides() &&
+        source.dtype() == out.dtype())
+        return;
+    fail(Kind::value, "[", op, "] expected out apart from ", name,
+         ", got two that share memory (shapes ", to_string(out.shape()), " and ",
+         to_string(source.shape()), "): write to another array or to other channels");
+}
+
 Array as_pixels(const Array& a) { return pixel_stride(a) >= 0 ? a : contiguous(a); }
 
 void expect_f32(const char* op, const char* name, const Array& a) {

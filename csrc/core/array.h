@@ -118,6 +118,19 @@ int64_t pixel_stride(const Array& a);
 // `a` itself when it has a pixel stride, else a canonical copy.
 Array as_pixels(const Array& a);
 
+// Where an op writes: a new canonical array when `out` is null; else `out`, which must be of this
+// shape and dtype and have a pixel stride (or be dense, for an op that walks elements in any
+// order).
+enum class Walk { pixels, elements };
+Array destination(const char* op, const Array* out, const Dims& shape, DType dtype = DType::f32,
+                  Walk walk = Walk::pixels);
+// Throws Error(value) when what is written to `out` could change what is yet to be read from
+// `source`. Channel slices of one array lie apart when they share no channel; the very same view is
+// allowed to ops that read an element before they write it.
+enum class Aliasing { none, same_view };
+void expect_apart(const char* op, const char* name, const Array& source, const Array& out,
+                  Aliasing allowed = Aliasing::none);
+
 // Throws Error(type) "[op] expected float32 ..." unless `a` is float32.
 void expect_f32(const char* op, const char* name, const Array& a);
 // Throws Error(value) unless `a` has this rank.

@@ -307,6 +307,7 @@ void run_openmp(int64_t items, int threads, detail::RangeFunction function, void
 // ---- choice -------------------------------------------------------------------------------------
 
 std::atomic<int> thread_count{0};
+thread_local int own_limit = 0;
 bool use_openmp = false;
 
 // A child of fork() has one thread. The old pool's workers are not in it, and the OpenMP runtime
@@ -338,7 +339,7 @@ int num_threads() {
         count = default_threads();
         thread_count.store(count, std::memory_order_relaxed);
     }
-    return count;
+    return own_limit > 0 && own_limit < count ? own_limit : count;
 }
 
 void set_num_threads(int count) {
@@ -346,6 +347,14 @@ void set_num_threads(int count) {
                  "[set_num_threads] expected between 1 and ", kMaxThreads, " threads, got ", count);
     initialise();
     thread_count.store(count, std::memory_order_relaxed);
+}
+
+int limit_threads(int most) {
+    ENGINE_CHECK(most >= 0, Kind::value,
+                 "[limit_threads] expected at least 1 thread, or 0 for no limit, got ", most);
+    const int before = own_limit;
+    own_limit = most;
+    return before;
 }
 
 void detail::run_parallel(int64_t items, int threads, RangeFunction function, void* context) {

@@ -12,6 +12,10 @@ namespace engine {
 int num_threads();
 // Throws Error(value) unless count >= 1.
 void set_num_threads(int count);
+// The most threads that regions of the calling thread use from now on, 0 for no limit of its own;
+// returns the limit before. For threads that already run side by side, such as a loader's workers.
+// Throws Error(value) unless most >= 0.
+int limit_threads(int most);
 
 namespace detail {
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end, int thread);

@@ -35,7 +35,7 @@ struct GemmArgs {
     int64_t residual_row;
 };
 
-// y = activation(y + residual) in place, for rows x columns values.
+// y = activation(y * scale + bias + residual) in place, for rows x columns values.
 struct FinishArgs {
     float* y;
     int64_t row;
@@ -43,6 +43,7 @@ struct FinishArgs {
     const float* residual;  // or null; element (i, j) at residual[i * residual_row + j]
     int64_t residual_row;
     Activation activation;
+    const float *scale, *bias;  // columns each, or null
 };
 
 // panel[q][j] = source[q * source_row + j * source_column] for j < columns, 0 for the rest of the

@@ -18,8 +18,8 @@ struct PoolAxis {
 struct MaxPoolArgs {
     const float* src;
     float* dst;
-    int32_t* indices;  // iy * in_w + ix per output element, pixel stride dst_ld; may be null
-    int64_t src_ld, dst_ld, channels;
+    int32_t* indices;  // iy * in_w + ix per output element; may be null
+    int64_t src_ld, dst_ld, indices_ld, channels;
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
     int64_t row_begin, row_end;

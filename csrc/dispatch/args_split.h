@@ -49,6 +49,9 @@ struct SplitStreamArgs {
     // steps.
     const float* const* lines;
     int64_t tap_depth;
+    // Of a single tap, or null: it is before(number * scale[k] + shift[k]) that is split.
+    const float *scale, *shift;
+    Activation before;
     char* left;         // room for two panels
     const char* right;  // panels right_panel bytes apart
     int64_t right_panel;

@@ -160,6 +160,8 @@ void finish(const FinishArgs& f) {
         for (int64_t j = 0; j < f.columns; j += VL) {
             const int n = lanes_left(f.columns - j);
             vf value = load_some(y + j, n);
+            if (f.scale) value = value * load_some(f.scale + j, n);
+            if (f.bias) value = value + load_some(f.bias + j, n);
             if (residual) value = value + load_some(residual + j, n);
             store_some(y + j, activate(f.activation, value), n);
         }
@@ -178,7 +180,7 @@ void gemm(const GemmArgs& g) {
         default: panel<4, kRows4>(g); break;
     }
     if (!in_registers(g.activation))
-        finish({g.c, g.c_row, g.rows, g.columns, nullptr, 0, g.activation});
+        finish({g.c, g.c_row, g.rows, g.columns, nullptr, 0, g.activation, nullptr, nullptr});
 }
 
 namespace {

@@ -110,13 +110,13 @@ void max_pool_forward(const MaxPoolArgs& a) {
         const int64_t image = row / a.out_h, oy = row % a.out_h;
         const float* src = a.src + image * a.in_h * a.in_w * a.src_ld;
         for (int64_t ox = 0; ox < a.out_w; ++ox) {
-            const int64_t out = (row * a.out_w + ox) * a.dst_ld;
+            const int64_t out = row * a.out_w + ox;
             if (a.indices)
-                max_window<true>(a, src, a.dst + out, a.indices + out, a.y.begin[oy], a.y.count[oy],
-                                 a.x.begin[ox], a.x.count[ox]);
+                max_window<true>(a, src, a.dst + out * a.dst_ld, a.indices + out * a.indices_ld,
+                                 a.y.begin[oy], a.y.count[oy], a.x.begin[ox], a.x.count[ox]);
             else
-                max_window<false>(a, src, a.dst + out, nullptr, a.y.begin[oy], a.y.count[oy],
-                                  a.x.begin[ox], a.x.count[ox]);
+                max_window<false>(a, src, a.dst + out * a.dst_ld, nullptr, a.y.begin[oy],
+                                  a.y.count[oy], a.x.begin[ox], a.x.count[ox]);
         }
     }
 }

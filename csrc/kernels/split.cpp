@@ -175,6 +175,8 @@ struct Splitting {
     char* to;
     int64_t run;
     int64_t line, tap;
+    const float *scale, *shift;  // of the next piece, or null
+    Activation before;
     bool whole;  // no line and no number is missing
     vf bad;
 };
@@ -188,6 +190,12 @@ __attribute__((noinline)) void next_run(Splitting& b) {
     if (b.line < b.count) b.from = b.lines[b.tap * b.pitch + b.line];
     b.to = b.panel + b.tap * tap_steps * kSplitStep + b.line * 64;
     b.run = tap_steps;
+    if (b.scale) b.scale -= tap_steps * kSplitDepth, b.shift -= tap_steps * kSplitDepth;
+}
+
+ENGINE_INLINE vf prepared(const Splitting& b, vf x, int64_t at, int n) {
+    if (!b.scale) return x;
+    return activate(b.before, fma(x, load_some(b.scale + at, n), load_some(b.shift + at, n)));
 }
 
 ENGINE_INLINE void split_piece(Splitting& b) {
@@ -195,17 +203,17 @@ ENGINE_INLINE void split_piece(Splitting& b) {
     const int64_t n = b.whole || b.run > 1 ? 32 : b.tap_depth % 32 ? b.tap_depth % 32 : 32;
     if (b.line >= b.count) {
         parts[0] = parts[1] = parts[2] = _mm512_setzero_si512();
-    } else if (n == 32) {
-        split_pair(load(b.from), load(b.from + 16), parts, b.bad);
     } else {
-        const int low = static_cast<int>(n < 16 ? n : 16);
-        split_pair(load_n(b.from, low), load_n(b.from + low, static_cast<int>(n) - low), parts,
-                   b.bad);
+        const int low = static_cast<int>(n < 16 ? n : 16), high = static_cast<int>(n) - low;
+        const vf x = load_some(b.from, low);
+        const vf y = high == VL ? load(b.from + VL) : load_n(b.from + low, high);
+        split_pair(prepared(b, x, 0, low), prepared(b, y, low, high), parts, b.bad);
     }
 #pragma GCC unroll 3
     for (int p = 0; p < 3; ++p) _mm512_store_si512(b.to + p * kSplitPart, parts[p]);
     b.from += kSplitDepth;
     b.to += kSplitStep;
+    if (b.scale) b.scale += kSplitDepth, b.shift += kSplitDepth;
     if (--b.pieces && --b.run == 0) next_run(b);
 }
 
@@ -224,7 +232,9 @@ void start_splitting(const SplitStreamArgs& g, int64_t row, Splitting& b) {
     b.whole = g.tap_depth % kSplitDepth == 0;
     b.line = -1;
     b.tap = g.steps;
+    b.scale = b.shift = nullptr;
     next_run(b);
+    b.scale = g.scale, b.shift = g.shift, b.before = g.before;
 }
 
 // What a product does with its 32 x 32 sums, of which rows x columns are wanted.
@@ -407,14 +417,19 @@ ENGINE_INLINE float number(const char* panel, bool right, int64_t line, int64_t 
 
 }  // namespace
 
-void split(const SplitArgs& s) {
+namespace {
+
+void split_prepared(const SplitArgs& s, const float* scale, const float* shift, Activation before) {
     auto* panel = static_cast<uint16_t*>(s.panel);
     const int64_t depth = s.by_depth ? s.count : s.length, lines = s.by_depth ? s.length : s.count;
     const int64_t padded = (depth + kSplitDepth - 1) / kSplitDepth * kSplitDepth;
     for (int64_t line = 0; line < kSplitLines; ++line)
         for (int64_t k = 0; k < padded; ++k) {
             float rest = 0.0f;
-            if (line < lines && k < depth) rest = s.by_depth ? s.rows[k][line] : s.rows[line][k];
+            if (line < lines && k < depth) {
+                rest = s.by_depth ? s.rows[k][line] : s.rows[line][k];
+                if (scale) store_n(&rest, activate(before, set1(rest * scale[k] + shift[k])), 1);
+            }
             for (int part = 0; part < 3; ++part) {
                 const float x = rounded(rest);
                 if (part == 0 && !(x - x == 0.0f)) *s.spoiled = 1;
@@ -423,6 +438,10 @@ void split(const SplitArgs& s) {
             }
         }
 }
+
+}  // namespace
+
+void split(const SplitArgs& s) { split_prepared(s, nullptr, nullptr, Activation::none); }
 
 void split_product(const SplitProductArgs& g) {
     for (int64_t i = 0; i < g.rows; ++i)
@@ -444,8 +463,9 @@ void split_stream(const SplitStreamArgs& g) {
     for (int64_t row = 0; row < g.rows; row += kSplitLines) {
         const int64_t rows = g.rows - row < kSplitLines ? g.rows - row : kSplitLines;
         for (int64_t s = 0; s < g.steps; s += tap_steps)
-            split({g.lines + s / tap_steps * g.rows + row, rows, g.tap_depth, false, false,
-                   g.left + s * kSplitStep, g.spoiled});
+            split_prepared({g.lines + s / tap_steps * g.rows + row, rows, g.tap_depth, false, false,
+                            g.left + s * kSplitStep, g.spoiled},
+                           g.scale, g.shift, g.before);
         float* c = g.c + row * g.c_row;
         for (int64_t j = 0; j < g.columns; j += kSplitLines)
             split_product({g.left, 0, g.right + j / kSplitLines * g.right_panel, g.steps, c + j,

@@ -17,6 +17,9 @@ struct ConvAlgorithm {
     const char* name;
     std::string (*declines)(const Conv&);  // empty: accepts; else the reason
     Run run;
+    // The same on a source that passes a prologue; null where that takes a pass of its own before.
+    void (*run_from)(const Conv&, const Prologue* prologue, const Array& x, const Array& w,
+                     const Epilogue& epilogue, const Array& y) = nullptr;
 };
 // The residual of the epilogue is one more array of y's shape: row i is pixel i.
 using ConvForward = void (*)(const Conv&, const Array& x, const Array& w, const Epilogue& epilogue,

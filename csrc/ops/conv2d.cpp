@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/env.h"
 #include "core/parallel.h"
 #include "core/status.h"
 #include "ops/algorithm.h"
@@ -10,6 +11,7 @@
 #include "ops/depthwise.h"
 #include "ops/gemm.h"
 #include "ops/grouped.h"
+#include "ops/layout.h"
 #include "ops/winograd.h"
 
 namespace engine {
@@ -65,20 +67,21 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
 
 std::string declines_nothing(const Conv&) { return ""; }
 
-void finish_output(const Epilogue& epilogue, const Array& y) {
-    if (!epilogue.residual && epilogue.activation == Activation::none) return;
+void finish_output(const Epilogue& epilogue, const Array& y, const float* scale) {
+    if (!scale && !epilogue.residual && epilogue.activation == Activation::none) return;
     const int64_t pixels = y.dim(0) * y.dim(2) * y.dim(3), channels = y.dim(1);
     const int64_t row = pixel_stride(y);
-    parallel_for(pixels, std::max<int64_t>(1, 16384 / channels),
-                 [&](int64_t begin, int64_t end, int) {
-                     const Epilogue out = epilogue.at(begin, 0);
-                     kernels().finish({y.f32() + begin * row, row, end - begin, channels,
-                                       out.residual, out.residual_row, out.activation});
-                 });
+    parallel_for(
+        pixels, std::max<int64_t>(1, 16384 / channels), [&](int64_t begin, int64_t end, int) {
+            const Epilogue out = epilogue.at(begin, 0);
+            kernels().finish({y.f32() + begin * row, row, end - begin, channels, out.residual,
+                              out.residual_row, out.activation, scale, scale ? out.bias : nullptr});
+        });
 }
 
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
-                int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst) {
+                int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst,
+                const Prologue* prologue) {
     const int64_t left = std::min(columns, std::max<int64_t>(0, -column));
     const int64_t right =
         std::max(left, std::min(columns, w - column));  // first column beyond the image
@@ -90,7 +93,10 @@ void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, 
         }
         const float* src = image + (r * w + column) * pixel;
         std::memset(dst, 0, bytes * static_cast<size_t>(left));
-        if (pixel == channels)
+        if (prologue)
+            prologue->apply(src + left * pixel, pixel, channels, right - left,
+                            dst + left * channels);
+        else if (pixel == channels)
             std::memcpy(dst + left * channels, src + left * pixel,
                         bytes * static_cast<size_t>(right - left));
         else
@@ -176,6 +182,11 @@ std::shared_ptr<Workspace> pack_merged(const Conv& c, const Array& w, const Pane
 // input rows copied, with its zeros, into the thread's scratch.
 void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                     const Array& y) {
+    forward_direct_from(c, nullptr, x, w, epilogue, y);
+}
+
+void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x, const Array& w,
+                         const Epilogue& epilogue, const Array& y) {
     const int64_t icg = c.group_ic(), ocg = c.group_oc(), xp = pixel_stride(x),
                   yp = pixel_stride(y);
     const int64_t depth = c.kh * c.kw * icg;
@@ -187,13 +198,14 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogu
         product.a = x.f32(), product.a_row = xp, product.a_depth = 1;
         product.c = y.f32(), product.c_row = yp;
         product.epilogue = epilogue;
+        product.prologue = prologue;
         run_product(product, w, 1, depth, 3);
         return;
     }
 
     // Kernel columns lie side by side in memory, so that one tap covers a whole kernel row, when
     // nothing stands between them: no dilation, no other group, no gap between pixels.
-    const bool strip = padded || (xp != c.ic && c.kw > 1 && c.groups == 1);
+    const bool strip = padded || prologue || (xp != c.ic && c.kw > 1 && c.groups == 1);
     const bool whole_rows = c.dilation_w == 1 && c.groups == 1;
     const int64_t pixel = strip ? c.ic : xp;
     const int64_t width = strip ? c.iw + c.pad_left + c.pad_right : c.iw;
@@ -268,7 +280,7 @@ void forward_direct(const Conv& c, const Array& x, const Array& w, const Epilogu
                         copy_strip(x.f32() + n * c.ih * c.iw * xp, xp, c.ic, c.ih, c.iw,
                                    first * c.stride_h - c.pad_top,
                                    (last - first - 1) * c.stride_h + reach_h, -c.pad_left, width,
-                                   own + (n - n0) * strip_rows * width * c.ic);
+                                   own + (n - n0) * strip_rows * width * c.ic, prologue);
                 in_scratch = place;
                 GemmArgs g{};
                 g.a_row = merged * c.stride_w * pixel;
@@ -341,25 +353,49 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
         {"grouped", declines_grouped, forward_grouped},
         {"winograd", declines_winograd, forward_winograd},
         {"split", declines_split, forward_split},
-        {"direct", declines_nothing, forward_direct},
+        {"direct", declines_nothing, forward_direct, forward_direct_from},
         {"reference", declines_nothing, forward_reference},
     };
     return list;
 }
 
+namespace {
+
+// The source behind the prologue, as a new array.
+Array apply_prologue(const Prologue& prologue, const Array& x) {
+    const Array mapped = empty(x.shape());
+    const int64_t pixels = x.dim(0) * x.dim(2) * x.dim(3), channels = x.dim(1);
+    const int64_t ld = pixel_stride(x);
+    parallel_for(pixels, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, channels)),
+                 [&](int64_t begin, int64_t end, int) {
+                     prologue.apply(x.f32() + begin * ld, ld, channels, end - begin,
+                                    mapped.f32() + begin * channels);
+                 });
+    return mapped;
+}
+
+}  // namespace
+
 Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
              const Dims& padding, const Dims& dilation, int64_t groups, const Array* residual,
-             Activation activation) {
+             Activation activation, const Array* scale, const ChannelMap* prologue,
+             const Array* out) {
     const Conv c = make_conv("conv2d", x.shape(), w.shape(), stride, padding, dilation, groups);
     expect_f32("conv2d", "input", x);
     expect_f32("conv2d", "weight", w);
-    if (bias) {
-        expect_f32("conv2d", "bias", *bias);
-        ENGINE_CHECK(bias->rank() == 1 && bias->dim(0) == c.oc, Kind::value,
-                     "[conv2d] expected a bias of shape (", c.oc, ",), got ",
-                     to_string(bias->shape()));
-    }
-    Array y = empty({c.n, c.oc, c.oh, c.ow});
+    const auto per_channel = [](const char* name, const Array& a, int64_t channels) {
+        expect_f32("conv2d", name, a);
+        ENGINE_CHECK(a.rank() == 1 && a.dim(0) == channels, Kind::value, "[conv2d] expected a ",
+                     name, " of shape (", channels, ",), got ", to_string(a.shape()));
+        return contiguous(a);
+    };
+    const Array dense_bias = bias ? per_channel("bias", *bias, c.oc) : Array();
+    const Array dense_scale = scale ? per_channel("scale", *scale, c.oc) : Array();
+    const Array in_scale =
+        prologue ? per_channel("scale of the prologue", *prologue->scale, c.ic) : Array();
+    const Array in_shift =
+        prologue ? per_channel("shift of the prologue", *prologue->shift, c.ic) : Array();
+    const Array y = destination("conv2d", out, {c.n, c.oc, c.oh, c.ow});
     if (residual) {
         expect_f32("conv2d", "residual", *residual);
         ENGINE_CHECK(residual->shape() == y.shape(), Kind::value,
@@ -367,16 +403,38 @@ Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stri
                      ", got ", to_string(residual->shape()));
     }
     if (y.numel() == 0) return y;
-    const Array dense_bias = bias ? contiguous(*bias) : Array();
     const Array pixels = residual ? as_pixels(*residual) : Array();
     Epilogue epilogue;
     if (bias) epilogue.bias = dense_bias.f32();
     if (residual) epilogue.residual = pixels.f32(), epilogue.residual_row = pixel_stride(pixels);
     epilogue.activation = activation;
     const Array source = as_pixels(x), weight = contiguous(w);
+    if (out) {
+        expect_apart("conv2d", "input", source, y);
+        if (residual) expect_apart("conv2d", "residual", pixels, y);
+        for (const Array& a : {weight, dense_bias, dense_scale, in_scale, in_shift})
+            if (a.defined()) expect_apart("conv2d", "parameters", a, y);
+        y.mark_written();
+    }
+    const Array zeros = prologue ? full({c.ic}, 0.0, DType::f32) : Array();
+    Prologue map{};
+    if (prologue) map = {in_scale.f32(), in_shift.f32(), zeros.f32(), prologue->activation};
+    // No algorithm scales on the way out: bias, residual and activation wait for that.
+    const Epilogue inner = scale ? Epilogue() : epilogue;
     const auto run = [&](const ConvAlgorithm<ConvForward>& algorithm) {
-        algorithm.run(c, source, weight, epilogue, y);
+        if (!prologue) {
+            algorithm.run(c, source, weight, inner, y);
+        } else if (algorithm.run_from) {
+            algorithm.run_from(c, &map, source, weight, inner, y);
+        } else {
+            if (verbosity() > 0)
+                log_line(std::string("conv2d: prologue in a pass of its own before ") +
+                         algorithm.name);
+            algorithm.run(c, apply_prologue(map, source), weight, inner, y);
+        }
+        if (scale) finish_output(epilogue, y, dense_scale.f32());
     };
+    if (scale && verbosity() > 0) log_line("conv2d: scale in a pass of its own behind the product");
     run(choose<ConvForward>("conv2d", conv_forward_algorithms(), c, run));
     return y;
 }

@@ -31,14 +31,26 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
 // The algorithms that others fall back on.
 void forward_direct(const Conv&, const Array& x, const Array& w, const Epilogue& epilogue,
                     const Array& y);
+// The same on a source that passes a prologue, null for none.
+void forward_direct_from(const Conv&, const Prologue* prologue, const Array& x, const Array& w,
+                         const Epilogue& epilogue, const Array& y);
 void data_direct(const Conv&, const Array& dy, const Array& w, const Array& dx);
 void weight_direct(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
 
-// activation(conv(x, w) + bias + residual); bias and residual may be null, the residual has the
-// output's shape.
+// What a convolution does to its source before anything else: activation(x * scale + shift), per
+// input channel. Padding stays zero.
+struct ChannelMap {
+    const Array *scale, *shift;
+    Activation activation;
+};
+// activation(conv(prologue(x), w) * scale + bias + residual); scale and bias are per output
+// channel, the residual has the output's shape, `out` is what the result is written to (see
+// destination()); all of them and the prologue may be null.
 Array conv2d(const Array& x, const Array& w, const Array* bias, const Dims& stride,
              const Dims& padding, const Dims& dilation, int64_t groups,
-             const Array* residual = nullptr, Activation activation = Activation::none);
+             const Array* residual = nullptr, Activation activation = Activation::none,
+             const Array* scale = nullptr, const ChannelMap* prologue = nullptr,
+             const Array* out = nullptr);
 Array conv2d_backward_data(const Array& dy, const Array& w, const Dims& x_shape, const Dims& stride,
                            const Dims& padding, const Dims& dilation, int64_t groups);
 std::pair<Array, std::optional<Array>> conv2d_backward_weight(
@@ -46,12 +58,15 @@ std::pair<Array, std::optional<Array>> conv2d_backward_weight(
     const Dims& dilation, int64_t groups, bool with_bias);
 
 // Shared by forward and backward.
-// Adds the residual and activates in a pass of its own, for algorithms that cannot on the way out.
-void finish_output(const Epilogue& epilogue, const Array& y);
+// Adds the residual and activates in a pass of its own, for algorithms that cannot on the way out;
+// before that scales and adds the bias where there is a scale.
+void finish_output(const Epilogue& epilogue, const Array& y, const float* scale = nullptr);
 // Copies rows [row, row + rows) and columns [column, column + columns) of one image (h x w pixels
-// of `channels` floats, `pixel` floats apart) to dst, densely; what lies outside the image is zero.
+// of `channels` floats, `pixel` floats apart) to dst, densely, through the prologue unless it is
+// null; what lies outside the image is zero.
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
-                int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst);
+                int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst,
+                const Prologue* prologue = nullptr);
 // How the output rows are split for a sum whose parts are added up in order: enough parts for
 // several threads, never dependent on how many threads there are.
 int64_t reduction_parts(const Conv& conv, int64_t partial_floats);

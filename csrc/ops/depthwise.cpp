@@ -108,7 +108,7 @@ void run_taps(const DepthwiseArgs& problem, const Taps& vertical, const Taps& ho
                 kernels().finish(
                     {d.dst, d.dst_pixel, d.pixels, d.channels,
                      problem.residual ? problem.residual + pixel * problem.residual_pixel : nullptr,
-                     problem.residual_pixel, problem.activation});
+                     problem.residual_pixel, problem.activation, nullptr, nullptr});
             }
         }
     });

@@ -69,12 +69,21 @@ bool make_rows(StridedLoop<N>& loop, const Array* (&operands)[N], Array (&storag
     return changed;
 }
 
-// Prepares a loop whose operands all have rows the kernels can walk. The output must be dense.
+// Prepares a loop whose operands all have rows the kernels can walk. The output must be walkable().
 template <int N>
 StridedLoop<N> rows_of(const Array* (&operands)[N], Array (&storage)[N]) {
     StridedLoop<N> loop(operands[0]->shape(), operands);
     if (make_rows(loop, operands, storage)) loop = StridedLoop<N>(operands[0]->shape(), operands);
     return loop;
+}
+
+// Whether kernels can write their rows of adjacent elements straight to `a`.
+bool walkable(const Array& a) { return a.is_dense() || (pixel_stride(a) >= 0 && a.dim(1) > 1); }
+
+// Checks where a result is wanted; false: it has to be copied there.
+bool writes_there(const char* op, const Array& out, const Dims& shape, DType dtype) {
+    (void)destination(op, &out, shape, dtype, Walk::elements);
+    return walkable(out);
 }
 
 // ---- unary ----
@@ -84,7 +93,7 @@ void unary_into(UnaryOp op, const Array& x, const Array& y, double p0, double p1
         op, x.f32(), y.raw(), 0, 1, 0, 0, static_cast<float>(p0), static_cast<float>(p1)};
     const int64_t grain = traits(op).grain;
     const auto size = static_cast<int64_t>(size_of(y.dtype()));
-    if (same_layout(x, y)) {  // y is dense
+    if (same_layout(x, y) && y.is_dense()) {
         run_flat(y.numel(), grain, [&](int64_t begin, int64_t end) {
             UnaryArgs part = args;
             part.src += begin;
@@ -196,15 +205,27 @@ BinaryOp binary_op_from_name(std::string_view name) {
     fail(Kind::value, "[binary] expected one of", known, ", got '", name, "'");
 }
 
-Array unary(UnaryOp op, const Array& x, double p0, double p1) {
+Array unary(UnaryOp op, const Array& x, double p0, double p1, const Array* out) {
     op = simpler(op, p0);
+    ENGINE_CHECK(op != UnaryOp::softplus || p0 != 0.0, Kind::value,
+                 "[softplus] expected beta other than 0, got 0");
+    if (out) {
+        if (x.dtype() == f32 && writes_there(name_of(op), *out, x.shape(), traits(op).result)) {
+            expect_apart(name_of(op), "input", x, *out, Aliasing::same_view);
+            unary_into(op, x, *out, p0, p1);
+        } else {
+            const Array y = unary(op, x, p0, p1);
+            (void)destination(name_of(op), out, y.shape(), y.dtype(), Walk::elements);
+            copy_into(*out, y);
+        }
+        out->mark_written();
+        return *out;
+    }
     if (x.dtype() != f32) {
         Array y;
         if (integer_unary(op, x, y)) return y;
         return unary(op, cast(x, f32), p0, p1);
     }
-    ENGINE_CHECK(op != UnaryOp::softplus || p0 != 0.0, Kind::value,
-                 "[softplus] expected beta other than 0, got 0");
     Array y = empty_like(x, traits(op).result);
     unary_into(op, x, y, p0, p1);
     return y;
@@ -375,7 +396,7 @@ void scalar_binary(BinaryOp op, const Array* a, T a_value, const Array* b, T b_v
     }
 }
 
-// Both float32 (or null = the number), dst dense.
+// Both float32 (or null = the number); dst has adjacent elements: walkable().
 void float_binary(BinaryOp op, const Array* a, double a_number, const Array* b, double b_number,
                   const Array& dst) {
     const auto a_value = static_cast<float>(a_number), b_value = static_cast<float>(b_number);
@@ -392,7 +413,7 @@ void float_binary(BinaryOp op, const Array* a, double a_number, const Array* b, 
                     0,
                     a != nullptr,
                     b != nullptr};
-    if ((!a || same_layout(*a, dst)) && (!b || same_layout(*b, dst))) {
+    if (dst.is_dense() && (!a || same_layout(*a, dst)) && (!b || same_layout(*b, dst))) {
         run_flat(dst.numel(), grain, [&](int64_t begin, int64_t end) {
             BinaryArgs part = args;
             part.a += begin * part.a_step;
@@ -451,10 +472,27 @@ void check_types(BinaryOp op, DType type) {
 
 }  // namespace
 
-Array binary(BinaryOp op, const Operand& a, const Operand& b) {
+Array binary(BinaryOp op, const Operand& a, const Operand& b, const Array* out) {
     ENGINE_CHECK(a.array || b.array, Kind::type, "[", name_of(op),
                  "] expected at least one Array, got two numbers");
     const DType result = traits(op).result;
+    if (out) {
+        const DType type = compute_type(op, type_of(a), type_of(b));
+        check_types(op, type);
+        Dims shape = a.array ? a.array->shape() : b.array->shape();
+        if (a.array && b.array) shape = broadcast_shapes(name_of(op), shape, b.array->shape());
+        if (writes_there(name_of(op), *out, shape, result == b8 ? b8 : type)) {
+            for (const Operand& operand : {a, b})
+                if (operand.array)
+                    expect_apart(name_of(op), "its operands", *operand.array, *out,
+                                 Aliasing::same_view);
+            binary_into(op, type, a, b, *out);
+        } else {
+            copy_into(*out, binary(op, a, b));
+        }
+        out->mark_written();
+        return *out;
+    }
     // The common case first: float32, one shape, one layout.
     if (a.array && a.array->dtype() == f32 &&
         (b.array ? b.array->dtype() == f32 && same_layout(*a.array, *b.array) : true) &&

@@ -30,12 +30,14 @@ struct Operand {
     int64_t whole = 0;        // a number of type i64 or b8, exactly
 };
 
-Array unary(UnaryOp op, const Array& x, double p0, double p1);
+// `out`, unless null, is what the result is written to: see destination(). It may be the very view
+// that an operand is.
+Array unary(UnaryOp op, const Array& x, double p0, double p1, const Array* out = nullptr);
 // x and y may be null where the list says that the gradient does not need them.
 Array unary_backward(UnaryOp op, const Array& dy, const Array* x, const Array* y, double p0,
                      double p1);
 
-Array binary(BinaryOp op, const Operand& a, const Operand& b);
+Array binary(BinaryOp op, const Operand& a, const Operand& b, const Array* out = nullptr);
 // a = a op b
 void binary_in_place(BinaryOp op, const Array& a, const Operand& b);
 Array where(const Array& condition, const Operand& a, const Operand& b);

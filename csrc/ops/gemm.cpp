@@ -16,6 +16,8 @@ namespace {
 // block of rows run over it.
 constexpr int64_t kDepthBlock = 1024;
 constexpr int64_t kFlopsPerThread = 1 << 15;
+// A block of rows behind a prologue: half of a second-level cache of 256 KiB.
+constexpr int64_t kPrologueFloats = 1 << 15;
 
 }  // namespace
 
@@ -85,6 +87,16 @@ std::shared_ptr<Workspace> pack_weight(const Array& weight, const Panels& panels
     return weight.storage()->pack(key, [&] { return pack_panels(panels, source, row, column); });
 }
 
+void Prologue::apply(const float* src, int64_t src_ld, int64_t channels, int64_t pixels,
+                     float* dst) const {
+    ChannelAffineArgs a{};
+    a.src = src, a.dst = dst;
+    a.src_ld = src_ld, a.dst_ld = channels, a.channels = channels, a.pixels = pixels;
+    a.mean = zeros, a.scale = scale, a.shift = shift;
+    a.activation = activation;
+    kernels().channel_affine(a);
+}
+
 void run_product(const Product& product, const Panels& panels, const float* packed) {
     const int64_t m = product.rows;
     if (m == 0 || product.columns == 0) return;
@@ -92,19 +104,32 @@ void run_product(const Product& product, const Panels& panels, const float* pack
     // Blocks of rows: small enough for eight items, whole multiples of a tile, at most 196 rows so
     // that they stay in cache while the panels pass by. Few rows are not cut where the panels give
     // items enough: every block reads all weights.
-    const int64_t block =
-        std::min<int64_t>(196, std::max<int64_t>(14, (m * count / 8 + 13) / 14 * 14));
+    int64_t block = std::min<int64_t>(196, std::max<int64_t>(14, (m * count / 8 + 13) / 14 * 14));
+    // Rows that pass a prologue wait in scratch for all panels.
+    const Prologue* prologue = product.prologue;
+    if (prologue)
+        block = std::min(block, std::max<int64_t>(14, kPrologueFloats / product.depth / 14 * 14));
+    const int64_t own_floats = prologue ? block * product.depth : 0;
+    Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
     const int64_t blocks = (m + block - 1) / block;
     const int64_t flops = 2 * std::min(m, block) * product.depth * panels.full_width();
     parallel_for(
         blocks * count, std::max<int64_t>(1, kFlopsPerThread / std::max<int64_t>(1, flops)),
-        [&](int64_t begin, int64_t end, int) {
+        [&](int64_t begin, int64_t end, int thread) {
             const int64_t tap = 0;
+            int64_t in_scratch = -1;  // the block that is there
             for (int64_t item = begin; item < end; ++item) {
                 const int64_t i = item / count, p = item % count;
                 const int64_t first = m * i / blocks, last = m * (i + 1) / blocks;
+                const float* a = product.a + first * product.a_row;
+                if (prologue) {
+                    float* own = scratch.f32() + thread * own_floats;
+                    if (in_scratch != i)
+                        prologue->apply(a, product.a_row, product.depth, last - first, own);
+                    in_scratch = i, a = own;
+                }
                 GemmArgs g{};
-                g.a_row = product.a_row;
+                g.a_row = prologue ? product.depth : product.a_row;
                 g.a_depth = product.a_depth;
                 g.taps = &tap;
                 g.tap_count = 1;
@@ -116,7 +141,7 @@ void run_product(const Product& product, const Panels& panels, const float* pack
                 g.vectors = panels.vectors_of(p);
                 for (int64_t k = 0; k == 0 || k < product.depth; k += kDepthBlock) {
                     g.depth = std::min(kDepthBlock, product.depth - k);
-                    g.a = product.a + first * product.a_row + k * product.a_depth;
+                    g.a = a + k * product.a_depth;
                     g.b = packed + panels.offset(p) + k * g.b_row;
                     g.accumulate = k > 0;
                     const Epilogue out = product.epilogue.at(first, p * panels.full_width());
@@ -145,7 +170,8 @@ void run_product(const Product& product, const Array& weight, int64_t row, int64
             for (int64_t i = 0; i < count; ++i)
                 pointers[i] = product.a + (first + i) * product.a_row;
         };
-        if (run_split(product.rows, rows, factor, product.c, product.c_row, product.epilogue))
+        if (run_split(product.rows, rows, factor, product.c, product.c_row, product.epilogue,
+                      product.prologue))
             return;
     }
     const Panels panels(product.depth, product.columns, Panels::Tiles::wide);
@@ -396,8 +422,9 @@ std::shared_ptr<Workspace> transposed(const Array& a) {
     return out;
 }
 
-// out = x w^T + bias as the transpose of w x^T.
-void linear_in_place(const Array& x, const Array& w, const float* bias, const Array& out) {
+// out = activation(x w^T + bias), the product as the transpose of w x^T.
+void linear_in_place(const Array& x, const Array& w, const float* bias, Activation activation,
+                     const Array& out) {
     const int64_t rows = x.dim(0), depth = w.dim(1), outputs = w.dim(0);
     const Panels panels(depth, rows, Panels::Tiles::wide);
     const auto packed = pack_panels(panels, x.f32(), x.stride(1), x.stride(0));
@@ -408,13 +435,14 @@ void linear_in_place(const Array& x, const Array& w, const float* bias, const Ar
     product.c = turned.f32(), product.c_row = rows;
     run_product(product, panels, packed->f32());
     kernels().pack({turned.f32(), 1, rows, rows, outputs, out.f32(), outputs});
-    for (int64_t i = 0; bias && i < rows; ++i)
-        kernels().add_segments({bias, 0, out.f32() + i * outputs, 0, 1, outputs});
+    if (bias || activation != Activation::none)
+        kernels().finish(
+            {out.f32(), outputs, rows, outputs, nullptr, 0, activation, nullptr, bias});
 }
 
 }  // namespace
 
-Array linear(const Array& x, const Array& w, const Array* bias) {
+Array linear(const Array& x, const Array& w, const Array* bias, Activation activation) {
     check_linear("linear", x, w);
     const int64_t depth = w.dim(1), outputs = w.dim(0);
     ENGINE_CHECK(x.dim(x.rank() - 1) == depth, Kind::value, "[linear] expected ", depth,
@@ -432,7 +460,7 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
     Array out = empty({rows.dim(0), outputs});
     const Array dense_bias = bias ? contiguous(*bias) : Array();
     if (weights_in_place(w, rows.dim(0))) {
-        linear_in_place(rows, w, bias ? dense_bias.f32() : nullptr, out);
+        linear_in_place(rows, w, bias ? dense_bias.f32() : nullptr, activation, out);
         return x.rank() == 2 ? out : contiguous(reshape(out, shape));
     }
     Product product{};
@@ -440,6 +468,7 @@ Array linear(const Array& x, const Array& w, const Array* bias) {
     product.a = rows.f32(), product.a_row = rows.stride(0), product.a_depth = rows.stride(1);
     product.c = out.f32(), product.c_row = outputs;
     product.epilogue.bias = bias ? dense_bias.f32() : nullptr;
+    product.epilogue.activation = activation;
     run_product(product, w, w.stride(1), w.stride(0), 1);
     return x.rank() == 2 ? out : contiguous(reshape(out, shape));
 }

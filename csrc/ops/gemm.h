@@ -56,6 +56,15 @@ struct Epilogue {
 // "none", "relu", "relu6", "silu" or "hardswish"; anything else is an Error(value) that names `op`.
 Activation parse_activation(const char* op, const std::string& name);
 
+// What is done to a source on its way in: x = activation(x * scale + shift), per channel.
+struct Prologue {
+    const float *scale, *shift, *zeros;  // channels each; zeros are what the kernel takes as means
+    Activation activation;
+    // `pixels` of `channels` floats, `src_ld` apart, to `dst`, densely.
+    void apply(const float* src, int64_t src_ld, int64_t channels, int64_t pixels,
+               float* dst) const;
+};
+
 // What every product shares.
 struct Product {
     int64_t rows, columns, depth;
@@ -64,6 +73,7 @@ struct Product {
     float* c;
     int64_t c_row;
     Epilogue epilogue;
+    const Prologue* prologue = nullptr;  // on rows of a, which then are adjacent floats
 };
 void run_product(const Product& product, const Panels& panels, const float* packed);
 // With a weight as the second operand: element (q, j) is number q * row + j * column of it. Its
@@ -90,8 +100,9 @@ void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, f
 
 // Rank >= 2 on both sides; leading axes broadcast. trans_* swaps the last two axes.
 Array matmul(const Array& a, const Array& b, bool trans_a, bool trans_b);
-// x (..., K), w (O, K), bias (O) or null -> (..., O).
-Array linear(const Array& x, const Array& w, const Array* bias);
+// x (..., K), w (O, K), bias (O) or null -> activation(x w^T + bias) (..., O).
+Array linear(const Array& x, const Array& w, const Array* bias,
+             Activation activation = Activation::none);
 Array linear_backward_data(const Array& dy, const Array& w);
 // -> dw (O, K) and, if asked, dbias (O).
 std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, const Array& x,

@@ -58,12 +58,12 @@ struct AffineMap {
 // y = activation((x - mean) * scale + shift + residual), last pixels first: they were read last and
 // are still near.
 void apply_affine(const ChannelView& x, const Array& y, const AffineMap& map) {
-    const int64_t channels = x.channels;
+    const int64_t channels = x.channels, ld = pixel_stride(y);
     each_block_backwards(x, map.image_step != 0, [&](int64_t image, int64_t begin, int64_t end) {
         ChannelAffineArgs a{};
         a.src = x.data() + begin * x.ld;
-        a.dst = y.f32() + begin * channels;
-        a.src_ld = x.ld, a.dst_ld = channels, a.channels = channels, a.pixels = end - begin;
+        a.dst = y.f32() + begin * ld;
+        a.src_ld = x.ld, a.dst_ld = ld, a.channels = channels, a.pixels = end - begin;
         a.mean = map.mean + image * map.image_step;
         a.scale = map.scale + image * map.image_step;
         a.shift = map.shift + image * map.image_step;
@@ -98,6 +98,7 @@ void expect_eps(const char* op, double eps) {
 bool streams(const Array& a, int64_t channels) {
     const auto bytes = static_cast<int64_t>(sizeof(float)) * a.numel();
     return bytes >= kStreamBytes && channels % kernels().lanes == 0 &&
+           pixel_stride(a) % kernels().lanes == 0 &&
            reinterpret_cast<uintptr_t>(a.raw()) % kAlignment == 0;
 }
 
@@ -149,7 +150,8 @@ void expect_same_shape(const char* op, const char* name, const Array& a, const A
 
 BatchNormed batch_norm(const Array& input, const Array* weight, const Array* bias,
                        const Array* running_mean, const Array* running_var, bool training,
-                       double momentum, double eps, const Array* residual, Activation activation) {
+                       double momentum, double eps, const Array* residual, Activation activation,
+                       const Array* given) {
     const char* op = "batch_norm";
     expect_eps(op, eps);
     const ChannelView x = channel_view(op, "input", input);
@@ -157,6 +159,14 @@ BatchNormed batch_norm(const Array& input, const Array* weight, const Array* bia
     if (residual) {
         added = channel_view(op, "residual", *residual);
         expect_same_shape(op, "residual", *residual, input);
+    }
+    if (given) {
+        ENGINE_CHECK(input.rank() == 4, Kind::value, "[", op,
+                     "] expected an input (N, C, H, W) with out, got shape ",
+                     to_string(input.shape()), ": reshape it, or leave out away");
+        (void)destination(op, given, input.shape());
+        expect_apart(op, "input", x.array, *given, Aliasing::same_view);
+        if (residual) expect_apart(op, "residual", added.array, *given, Aliasing::same_view);
     }
     const int64_t channels = x.channels, count = x.images * x.pixels;
     const Array w = weight ? channel_parameter(op, "weight", *weight, channels) : Array();
@@ -176,8 +186,9 @@ BatchNormed batch_norm(const Array& input, const Array* weight, const Array* bia
                  "] expected momentum between 0 and 1, got ", momentum,
                  ": PyTorch's default is 0.1");
 
-    BatchNormed out{new_pixels(input.shape()), empty({channels}), empty({channels}),
-                    empty({channels})};
+    BatchNormed out{given ? *given : new_pixels(input.shape()), empty({channels}),
+                    empty({channels}), empty({channels})};
+    if (given) given->mark_written();
     Workspace parameters(static_cast<size_t>(channels) * sizeof(float));
     float *scale = parameters.f32(), *shift = out.shift.f32();
     float *mean_out = out.mean.f32(), *invstd_out = out.invstd.f32();

@@ -21,10 +21,12 @@ struct BatchNormed {
 // y = activation(batch_norm(x) + residual), x of rank 2, 3 or 4, channel axis 1; null stands for an
 // absent weight, bias or residual. In training the running statistics (null or of shape (C,)) are
 // moved towards the batch's by `momentum`, the variance unbiased; otherwise they are what
-// normalises. mean, invstd and shift have shape (C,).
+// normalises. mean, invstd and shift have shape (C,). `out`, unless null, is what y is written to:
+// see destination(); it may be the very view that x or the residual is.
 BatchNormed batch_norm(const Array& x, const Array* weight, const Array* bias,
                        const Array* running_mean, const Array* running_var, bool training,
-                       double momentum, double eps, const Array* residual, Activation activation);
+                       double momentum, double eps, const Array* residual, Activation activation,
+                       const Array* out = nullptr);
 // Over the last n_dims logical axes. A dense x whose normalised axes lie innermost in memory is
 // worked on where it is and y has its strides. mean and invstd have one entry per row, in the order
 // of the rows in x's memory.

@@ -36,13 +36,23 @@ int64_t largest(const std::vector<int32_t>& counts) {
     return counts.empty() ? 0 : *std::max_element(counts.begin(), counts.end());
 }
 
-std::pair<Array, Array> max_over(const Array& input, const PoolWindows& wy, const PoolWindows& wx,
-                                 bool with_indices) {
-    const Array x = as_pixels(input);
+// Where the pooling of `op` writes.
+Array output_of(const char* op, const Array& x, const PoolWindows& wy, const PoolWindows& wx,
+                const Array* out) {
+    const Array y = destination(op, out, {x.dim(0), x.dim(1), wy.outputs(), wx.outputs()});
+    if (out) {
+        expect_apart(op, "input", x, y);
+        y.mark_written();
+    }
+    return y;
+}
+
+std::pair<Array, Array> max_over(const char* op, const Array& input, const PoolWindows& wy,
+                                 const PoolWindows& wx, bool with_indices,
+                                 const Array* out = nullptr) {
+    const Array x = as_pixels(input), y = output_of(op, x, wy, wx, out);
     const int64_t n = x.dim(0), channels = x.dim(1);
-    const Dims out_shape{n, channels, wy.outputs(), wx.outputs()};
-    const Array y = empty(out_shape);
-    const Array indices = with_indices ? empty(out_shape, DType::i32) : Array();
+    const Array indices = with_indices ? empty(y.shape(), DType::i32) : Array();
     if (y.numel() == 0) return {y, indices};
     const int64_t work = wx.outputs() * channels * largest(wy.count) * largest(wx.count);
     for_rows(n * wy.outputs(), channels, work,
@@ -51,7 +61,8 @@ std::pair<Array, Array> max_over(const Array& input, const PoolWindows& wy, cons
                  a.src = x.f32() + first;
                  a.dst = y.f32() + first;
                  a.indices = with_indices ? indices.ptr<int32_t>() + first : nullptr;
-                 a.src_ld = pixel_stride(x), a.dst_ld = channels, a.channels = last - first;
+                 a.src_ld = pixel_stride(x), a.dst_ld = pixel_stride(y);
+                 a.indices_ld = channels, a.channels = last - first;
                  a.in_h = x.dim(2), a.in_w = x.dim(3);
                  a.out_h = wy.outputs(), a.out_w = wx.outputs();
                  a.y = wy.axis(), a.x = wx.axis();
@@ -61,10 +72,10 @@ std::pair<Array, Array> max_over(const Array& input, const PoolWindows& wy, cons
     return {y, indices};
 }
 
-Array average_over(const Array& input, const PoolWindows& wy, const PoolWindows& wx) {
-    const Array x = as_pixels(input);
+Array average_over(const char* op, const Array& input, const PoolWindows& wy, const PoolWindows& wx,
+                   const Array* out = nullptr) {
+    const Array x = as_pixels(input), y = output_of(op, x, wy, wx, out);
     const int64_t n = x.dim(0), channels = x.dim(1);
-    const Array y = empty({n, channels, wy.outputs(), wx.outputs()});
     if (y.numel() == 0) return y;
     const int64_t work = wx.outputs() * channels * largest(wy.count) * largest(wx.count);
     for_rows(n * wy.outputs(), channels, work,
@@ -72,7 +83,8 @@ Array average_over(const Array& input, const PoolWindows& wy, const PoolWindows&
                  AvgPoolArgs a{};
                  a.src = x.f32() + first;
                  a.dst = y.f32() + first;
-                 a.src_ld = pixel_stride(x), a.dst_ld = channels, a.channels = last - first;
+                 a.src_ld = pixel_stride(x), a.dst_ld = pixel_stride(y);
+                 a.channels = last - first;
                  a.in_h = x.dim(2), a.in_w = x.dim(3);
                  a.out_h = wy.outputs(), a.out_w = wx.outputs();
                  a.y = wy.axis(), a.x = wx.axis();
@@ -170,25 +182,45 @@ void override_divisor(PoolWindows* y, PoolWindows* x, int64_t divisor) {
     std::fill(x->size.begin(), x->size.end(), 1.0f);
 }
 
-std::pair<Array, Array> max_pool2d(const Array& x, const Dims& kernel, const Dims& stride,
-                                   const Dims& padding, const Dims& dilation, bool ceil_mode,
-                                   bool with_indices) {
-    const char* op = "max_pool2d";
-    expect_input(op, x);
+namespace {
+
+std::pair<PoolWindows, PoolWindows> max_windows(const char* op, const Dims& x, const Dims& kernel,
+                                                const Dims& stride, const Dims& padding,
+                                                const Dims& dilation, bool ceil_mode) {
     const auto k = expect_pair(op, "kernel_size", kernel, 1);
     const auto s = expect_pair(op, "stride", stride, 1);
     const auto p = expect_pair(op, "padding", padding, 0);
     const auto d = expect_pair(op, "dilation", dilation, 1);
     const PoolDivisor none = PoolDivisor::window;
-    const PoolWindows wy =
-        pool_windows(op, "height", x.dim(2), k.first, s.first, p.first, d.first, ceil_mode, none);
-    const PoolWindows wx = pool_windows(op, "width", x.dim(3), k.second, s.second, p.second,
-                                        d.second, ceil_mode, none);
-    return max_over(x, wy, wx, with_indices);
+    return {
+        pool_windows(op, "height", x[2], k.first, s.first, p.first, d.first, ceil_mode, none),
+        pool_windows(op, "width", x[3], k.second, s.second, p.second, d.second, ceil_mode, none)};
+}
+
+}  // namespace
+
+std::pair<Array, Array> max_pool2d(const Array& x, const Dims& kernel, const Dims& stride,
+                                   const Dims& padding, const Dims& dilation, bool ceil_mode,
+                                   bool with_indices, const Array* out) {
+    const char* op = "max_pool2d";
+    expect_input(op, x);
+    const auto [wy, wx] = max_windows(op, x.shape(), kernel, stride, padding, dilation, ceil_mode);
+    return max_over(op, x, wy, wx, with_indices, out);
+}
+
+Dims pool2d_shape(const Dims& x_shape, const Dims& kernel, const Dims& stride, const Dims& padding,
+                  const Dims& dilation, bool ceil_mode) {
+    const char* op = "pool2d_shape";
+    ENGINE_CHECK(x_shape.n == 4, Kind::value, "[", op, "] expected a shape (N, C, H, W), got ",
+                 to_string(x_shape), ": add the axes that lack");
+    expect_plane(op, x_shape);
+    const auto [wy, wx] = max_windows(op, x_shape, kernel, stride, padding, dilation, ceil_mode);
+    return {x_shape[0], x_shape[1], wy.outputs(), wx.outputs()};
 }
 
 Array avg_pool2d(const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding,
-                 bool ceil_mode, bool count_include_pad, int64_t divisor_override) {
+                 bool ceil_mode, bool count_include_pad, int64_t divisor_override,
+                 const Array* out) {
     const char* op = "avg_pool2d";
     expect_input(op, x);
     const auto k = expect_pair(op, "kernel_size", kernel, 1);
@@ -200,14 +232,14 @@ Array avg_pool2d(const Array& x, const Dims& kernel, const Dims& stride, const D
     PoolWindows wx =
         pool_windows(op, "width", x.dim(3), k.second, s.second, p.second, 1, ceil_mode, divisor);
     override_divisor(&wy, &wx, divisor_override);
-    return average_over(x, wy, wx);
+    return average_over(op, x, wy, wx, out);
 }
 
 Array adaptive_avg_pool2d(const Array& x, const Dims& out_hw) {
     const char* op = "adaptive_avg_pool2d";
     expect_input(op, x);
     const auto out = expect_pair(op, "output_size", out_hw, 1);
-    return average_over(x, adaptive_windows(op, "height", x.dim(2), out.first),
+    return average_over(op, x, adaptive_windows(op, "height", x.dim(2), out.first),
                         adaptive_windows(op, "width", x.dim(3), out.second));
 }
 
@@ -215,7 +247,7 @@ std::pair<Array, Array> adaptive_max_pool2d(const Array& x, const Dims& out_hw, 
     const char* op = "adaptive_max_pool2d";
     expect_input(op, x);
     const auto out = expect_pair(op, "output_size", out_hw, 1);
-    return max_over(x, adaptive_windows(op, "height", x.dim(2), out.first),
+    return max_over(op, x, adaptive_windows(op, "height", x.dim(2), out.first),
                     adaptive_windows(op, "width", x.dim(3), out.second), with_indices);
 }
 

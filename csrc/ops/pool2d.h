@@ -10,13 +10,18 @@
 namespace engine {
 
 // Every pair is (height, width). y and the flat positions ih * W + iw of the maxima (int32, shape
-// of y); without `with_indices` the second array is undefined.
+// of y); without `with_indices` the second array is undefined. `out`, unless null, is what y is
+// written to: see destination().
 std::pair<Array, Array> max_pool2d(const Array& x, const Dims& kernel, const Dims& stride,
                                    const Dims& padding, const Dims& dilation, bool ceil_mode,
-                                   bool with_indices = true);
+                                   bool with_indices = true, const Array* out = nullptr);
 // divisor_override 0 divides by the size of the window.
 Array avg_pool2d(const Array& x, const Dims& kernel, const Dims& stride, const Dims& padding,
-                 bool ceil_mode, bool count_include_pad, int64_t divisor_override);
+                 bool ceil_mode, bool count_include_pad, int64_t divisor_override,
+                 const Array* out = nullptr);
+// The shape of either's result.
+Dims pool2d_shape(const Dims& x_shape, const Dims& kernel, const Dims& stride, const Dims& padding,
+                  const Dims& dilation, bool ceil_mode);
 Array adaptive_avg_pool2d(const Array& x, const Dims& out_hw);
 std::pair<Array, Array> adaptive_max_pool2d(const Array& x, const Dims& out_hw,
                                             bool with_indices = true);

@@ -111,7 +111,7 @@ SplitFactor split_weight(const Array& weight, const std::vector<int64_t>& taps, 
 }
 
 bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, float* c,
-               int64_t c_row, const Epilogue& epilogue) {
+               int64_t c_row, const Epilogue& epilogue, const Prologue* prologue) {
     if (!right.finite()) return false;
     const int64_t panels = (rows + kSplitLines - 1) / kSplitLines, columns = right.count();
     // A pass takes some whole taps, or a part of one.
@@ -165,6 +165,11 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
                 g.steps = taps * std::min(part_steps, tap_steps - from);
                 g.right = right.panel(p0) + (tap * tap_steps + from) * kSplitStep;
                 g.accumulate = pass > 0;
+                if (prologue) {
+                    g.scale = prologue->scale + from * kSplitDepth;
+                    g.shift = prologue->shift + from * kSplitDepth;
+                    g.before = prologue->activation;
+                }
                 if (pass == passes - 1) {
                     g.activation = out.activation;
                     g.bias = out.bias;

@@ -51,8 +51,9 @@ SplitFactor split_weight(const Array& weight, const std::vector<int64_t>& taps, 
 
 // c[i][j] = epilogue(sum over taps and depth of left * right). False, and c undefined, when a
 // factor holds a number that is not finite: its parts would spoil more than it does.
+// A prologue takes a single tap.
 bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, float* c,
-               int64_t c_row, const Epilogue& epilogue);
+               int64_t c_row, const Epilogue& epilogue, const Prologue* prologue = nullptr);
 
 // c[m][n] = sum over p < depth of a[p][m] * b[p][n]; rows of c are c_row apart, and b's columns are
 // those of `taps` pieces of `columns` side by side. False as above.

@@ -95,6 +95,29 @@ TEST(parallel_for_covers_each_item_once) {
     engine::set_num_threads(before);
 }
 
+TEST(a_thread_may_limit_its_own_regions) {
+    const int before = engine::num_threads();
+    engine::set_num_threads(3);
+    CHECK_EQUAL(engine::limit_threads(1), 0);
+    CHECK_EQUAL(engine::num_threads(), 1);
+    int calls = 0;  // serial: nobody else touches it
+    engine::parallel_for(1000, [&](int64_t begin, int64_t end, int thread) {
+        ++calls;
+        CHECK_EQUAL(begin, 0);
+        CHECK_EQUAL(end, 1000);
+        CHECK_EQUAL(thread, 0);
+    });
+    CHECK_EQUAL(calls, 1);
+    int elsewhere = 0;
+    std::thread([&] { elsewhere = engine::num_threads(); }).join();
+    CHECK_EQUAL(elsewhere, 3);
+    CHECK_EQUAL(engine::limit_threads(7), 1);
+    CHECK_EQUAL(engine::num_threads(), 3);
+    CHECK_THROWS(engine::limit_threads(-1), Kind::value);
+    CHECK_EQUAL(engine::limit_threads(0), 7);
+    engine::set_num_threads(before);
+}
+
 // Waits until all threads of a region have come; false after two seconds (a system that runs only
 // one of them).
 static bool meet(std::atomic<int>& present, int threads) {

@@ -154,7 +154,8 @@ TEST(finish_adds_the_residual_and_activates) {
                 numbers.fill(y), numbers.fill(residual);
                 residual.freeze();
                 std::vector<float> before(y.data(), y.data() + (rows - 1) * row + columns);
-                kernels().finish({y, row, rows, columns, residual, columns, activation});
+                kernels().finish(
+                    {y, row, rows, columns, residual, columns, activation, nullptr, nullptr});
                 for (int64_t i = 0; i < rows; ++i)
                     for (int64_t j = 0; j < columns; ++j) {
                         const double x = static_cast<double>(before[i * row + j]) +

@@ -66,7 +66,8 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
         plain(extent(outputs, dst_ld, channels), side);
     Guarded<int32_t> indices(extent(outputs, dst_ld, channels), side);
     engine::MaxPoolArgs a{};
-    a.src = src, a.dst = dst, a.indices = indices, a.src_ld = src_ld, a.dst_ld = dst_ld;
+    a.src = src, a.dst = dst, a.indices = indices, a.src_ld = src_ld;
+    a.dst_ld = a.indices_ld = dst_ld;
     a.channels = channels, a.in_h = y.in, a.in_w = x.in, a.out_h = y.out, a.out_w = x.out;
     a.y = y.axis(), a.x = x.axis(), a.row_begin = 0, a.row_end = 1;
     kernels().max_pool_forward(a);

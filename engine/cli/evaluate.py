@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if splits.classes != checkpoint.class_names[: len(splits.classes)]:
         raise ValueError(f"the data have the classes {', '.join(splits.classes)}, the model knows other ones")
     tasks.prepare(splits, preprocessing)
-    transform = tasks.evaluation_transform(preprocessing)
+    transform = tasks.evaluation_transform(splits, preprocessing)
     part = splits.part(arguments.split)
     loader = DataLoader(part, arguments.batch_size, transform=transform, num_workers=arguments.workers)
     smoothing = checkpoint.arguments.get("label_smoothing", 0.0)

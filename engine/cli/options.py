@@ -45,6 +45,13 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "digits") ->
     )
     group.add_argument("--test-fraction", type=number(0, 1, True), default=0.15, metavar="F", help="share for the test")
     group.add_argument(
+        "--duplicates",
+        choices=("raise", "together", "allow"),
+        default="raise",
+        help="images with the same content, which could be trained on and tested on: refuse them, keep them in one "
+        "part, or do not look (default: raise)",
+    )
+    group.add_argument(
         "--num-classes", type=integer(1), metavar="N", help="outputs of the model (default: the classes)"
     )
     group.add_argument("--in-chans", type=int, choices=(1, 3), metavar="C", help="1 for grey, 3 for colour images")

@@ -16,11 +16,13 @@ from engine.data import (
     CSVDataset,
     FashionMNIST,
     ImageFolder,
+    LeakageError,
     Subset,
+    find_leaks,
     load_dataset,
-    stratified_split,
+    split_dataset,
 )
-from engine.data.image_files import IMG_EXTENSIONS
+from engine.data.image_files import IMG_EXTENSIONS, files_below
 
 _TRAIN, _VAL, _TEST = ("train", "training"), ("val", "valid", "validation"), ("test",)
 
@@ -113,33 +115,63 @@ def images_below(folder: str) -> list[str]:
     Args:
         folder: where to look.
     """
-    found = []
-    for where, folders, files in os.walk(folder):
-        folders.sort()
-        found += [os.path.join(where, name) for name in sorted(files) if name.lower().endswith(IMG_EXTENSIONS)]
-    return found
+    return [path for path in files_below(folder) if path.lower().endswith(IMG_EXTENSIONS)]
 
 
-def parted(source: Source, fractions: Sequence[float], seed: int) -> dict[str, Any]:
+def parted(source: Source, fractions: Sequence[float], seed: int, duplicates: str = "raise") -> dict[str, Any]:
     """Returns train, val and test; what is not there as a part of its own is taken from the training part.
 
     Args:
         source: what was found.
         fractions: shares of training, validation and test.
         seed: decides which samples go where.
+        duplicates: what to do about images with the same content: "raise" an error that names those that are in two
+            parts or could come into two, "together" keeps them in one part, "allow" does not look. Of parts that are
+            there already, "together" leaves out of an earlier one what a later one (train, val, test) has, too.
+
+    Raises:
+        LeakageError: see `duplicates`.
     """
-    if "all" in source.parts:
-        whole = source.parts["all"]
-        indices = stratified_split(whole.labels, fractions, seed)
-        return {name: Subset(whole, part) for name, part in zip(("train", "val", "test"), indices, strict=True)}
     parts = {name: Subset(part, np.arange(len(part))) for name, part in source.parts.items()}
-    missing = [name for name in ("val", "test") if name not in parts]
-    if missing:
-        whole = parts["train"].dataset
-        shares = [fractions[("train", "val", "test").index(name)] for name in missing]
-        rest = stratified_split(whole.labels, [1 - sum(shares), *shares], seed)
-        parts.update({name: Subset(whole, part) for name, part in zip(("train", *missing), rest, strict=True)})
-    return parts
+    try:
+        if len(parts) > 1 and duplicates != "allow":
+            parts = _without_leaks(parts, duplicates)
+        first, *given = parts
+        taken = ["train", *(name for name in ("val", "test") if name not in given)]
+        if len(taken) > 1:
+            shares = [fractions[("train", "val", "test").index(name)] for name in taken[1:]]
+            whole, indices = parts[first].dataset, parts.pop(first).indices
+            pieces = split_dataset(Subset(whole, indices), [1 - sum(shares), *shares], seed, duplicates=duplicates)
+            parts.update({name: Subset(whole, indices[piece.indices]) for name, piece in zip(taken, pieces)})
+    except LeakageError as error:
+        shown = ", ".join(" = ".join(pair) if isinstance(pair, tuple) else str(pair) for pair in error.leaks[:10])
+        raise LeakageError(
+            f"{len(error.leaks)} pair{'s' * (len(error.leaks) > 1)} of images with the same content: {shown}: what is "
+            f"trained on must not be tested on: remove them, or pass --duplicates together to keep them in one part, "
+            f"or --duplicates allow",
+            error.leaks,
+        ) from error
+    return {name: parts[name] for name in ("train", "val", "test")}
+
+
+def _without_leaks(parts: dict[str, Subset], duplicates: str) -> dict[str, Subset]:
+    """The parts when they have nothing in common, or without what a later part has, too."""
+    later = dict(reversed(parts.items()))
+    leaks = find_leaks(later)
+    if leaks and duplicates == "raise":
+        raise LeakageError("parts have samples in common", leaks)
+    shared = {(leak.second_part, leak.second) for leak in leaks}
+    return {
+        name: Subset(
+            part.dataset,
+            [
+                index
+                for place, index in enumerate(part.indices.tolist())
+                if (name, part.content_of(place)[0]) not in shared
+            ],
+        )
+        for name, part in parts.items()
+    }
 
 
 def digest(parts: dict[str, Any], path: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import ArrayDataset, CenterCrop, Compose, DataLoader, Dataset, Preprocessing, Subset
+from engine.data import ArrayDataset, DataLoader, Dataset, Preprocessing, Subset
 
 SPLITS = ("train", "val", "test")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -53,7 +53,7 @@ class Splits:
         return ConcatDataset([self.parts[part] for part in SPLITS])
 
 
-def open_data(path: str, fractions: Sequence[float], seed: int, channels: int = 3) -> Splits:
+def open_data(path: str, fractions: Sequence[float], seed: int, channels: int = 3, duplicates: str = "raise") -> Splits:
     """Finds a data set, of whatever kind, and its parts.
 
     Args:
@@ -61,16 +61,18 @@ def open_data(path: str, fractions: Sequence[float], seed: int, channels: int = 
         fractions: shares of training, validation and test, where the data do not come in parts.
         seed: decides which samples go where.
         channels: 1 or 3, for image files.
+        duplicates: see `sources.parted`.
     """
     from engine.cli import sources
 
     found = sources.find(path, channels)
-    parts = sources.parted(found, fractions, seed)
+    parts = sources.parted(found, fractions, seed, duplicates)
     description = {
         "path": path if path == "digits" else os.path.abspath(path),
         "fractions": list(fractions),
         "seed": seed,
         "channels": channels,
+        "duplicates": duplicates,
         "samples": sum(len(part) for part in parts.values()),
         "sha256": sources.digest(parts, path),
     }
@@ -88,7 +90,15 @@ def reopen_data(description: dict[str, Any], path: str | None = None, exactly: b
     if not description:
         raise ValueError("the checkpoint does not say which data it was made with: it was not made by engine train")
     where = path or description["path"]
-    splits = open_data(where, tuple(description["fractions"]), description["seed"], description.get("channels", 3))
+    # Where duplicates were refused there are none in the same data: they need not be searched again.
+    together = description.get("duplicates") == "together"
+    splits = open_data(
+        where,
+        tuple(description["fractions"]),
+        description["seed"],
+        description.get("channels", 3),
+        "together" if together else "allow",
+    )
     if exactly and splits.description["sha256"] != description["sha256"]:
         raise ValueError(
             f"{where}: not the data that the checkpoint was made with ({splits.description['samples']} samples here, "
@@ -98,10 +108,8 @@ def reopen_data(description: dict[str, Any], path: str | None = None, exactly: b
 
 
 def prepare(splits: Splits, preprocessing: Preprocessing) -> None:
-    """Brings images to the size and the channels of the model: those in memory now, files when they are decoded."""
+    """Brings images in memory to the size and the channels of the model; of files the loaders' transforms take care."""
     if not splits.stored:
-        for part in splits.parts.values():
-            part.dataset.transform = preprocessing.square()
         return
     done: dict[int, Any] = {}
     for name, part in splits.parts.items():
@@ -156,11 +164,9 @@ def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(images, channels, axis=3)
 
 
-def evaluation_transform(preprocessing: Preprocessing) -> Any:
+def evaluation_transform(splits: Splits, preprocessing: Preprocessing) -> Any:
     """From prepared images to a model's inputs."""
-    if preprocessing.resize_size is None:
-        return preprocessing.normalize()
-    return Compose([CenterCrop(preprocessing.size), preprocessing.normalize()])
+    return preprocessing.normalize() if splits.stored else preprocessing.transform()
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -327,16 +333,16 @@ def _processor() -> str:
 class Pictures:
     """The images of a part as the model sees them, before normalisation: what a report shows."""
 
-    def __init__(self, part: Any, preprocessing: Preprocessing) -> None:
-        self.part = part
-        self.crop = None if preprocessing.resize_size is None else CenterCrop(preprocessing.size)
+    def __init__(self, splits: Splits, part: str, preprocessing: Preprocessing) -> None:
+        self.part = splits.part(part)
+        self.geometry = None if splits.stored else preprocessing.geometry()
 
     def __len__(self) -> int:
         return len(self.part)
 
     def __getitem__(self, index: int) -> np.ndarray:
         image = self.part[int(index)][0]
-        return np.asarray(image if self.crop is None else self.crop(image))
+        return np.asarray(image if self.geometry is None else self.geometry(image))
 
 
 def write_run_report(directory: str, path: str | None = None, data_path: str | None = None) -> str:
@@ -366,7 +372,7 @@ def write_run_report(directory: str, path: str | None = None, data_path: str | N
     try:
         splits = reopen_data(checkpoint.data, data_path)
         prepare(splits, preprocessing)
-        images = Pictures(splits.part("test"), preprocessing)
+        images = Pictures(splits, "test", preprocessing)
         if len(images) != len(targets):
             raise ValueError("the test part has another number of images now")
     except (OSError, ValueError) as error:

@@ -106,7 +106,7 @@ def setup(arguments: argparse.Namespace) -> Setup:
     arguments.model = start.name
     channels = arguments.in_chans or start.channels
     fractions = (1 - arguments.val_fraction - arguments.test_fraction, arguments.val_fraction, arguments.test_fraction)
-    splits = tasks.open_data(arguments.data_path, fractions, arguments.seed, channels)
+    splits = tasks.open_data(arguments.data_path, fractions, arguments.seed, channels, arguments.duplicates)
     classes = len(splits.classes)
     outputs = arguments.num_classes or classes
     if outputs < classes:
@@ -212,13 +212,14 @@ def _preprocessing(arguments: argparse.Namespace, splits: tasks.Splits, start: _
     bare = Preprocessing((size, size), unit, unit, kind, resize, arguments.interpolation)
     tasks.prepare(splits, bare)
     if arguments.mean is None or arguments.std is None:
-        mean, std = _statistics(splits, preset, start, channels)
+        mean, std = _statistics(splits, bare, preset, start)
     mean = mean if arguments.mean is None else _per_channel(arguments.mean, channels)
     std = std if arguments.std is None else _per_channel(arguments.std, channels)
     return Preprocessing((size, size), mean, std, kind, resize, arguments.interpolation)
 
 
-def _statistics(splits: tasks.Splits, preset: Preprocessing | None, start: _Start, channels: int) -> Any:
+def _statistics(splits: tasks.Splits, bare: Preprocessing, preset: Preprocessing | None, start: _Start) -> Any:
+    channels = bare.channels
     if preset is not None and preset.channels == channels:
         return preset.mean, preset.std
     if channels == 3 and (start.weights or not splits.stored):
@@ -226,8 +227,9 @@ def _statistics(splits: tasks.Splits, preset: Preprocessing | None, start: _Star
     part = splits.parts["train"]
     if isinstance(part.dataset, ArrayDataset):
         return statistics(part.dataset.arrays[0][part.indices])
-    few = [part[i][0] for i in np.unique(np.linspace(0, len(part) - 1, 500).astype(np.int64)).tolist()]
-    return statistics(np.concatenate([image.reshape(1, -1, 1, channels) for image in few], axis=1))
+    pictures = tasks.Pictures(splits, "train", bare)
+    few = np.unique(np.linspace(0, len(part) - 1, 500).astype(np.int64)).tolist()
+    return statistics(np.stack([pictures[i] for i in few]))
 
 
 def _per_channel(values: list[float], channels: int) -> tuple[float, ...]:
@@ -240,7 +242,7 @@ def _per_channel(values: list[float], channels: int) -> tuple[float, ...]:
 
 
 def _loaders(arguments: argparse.Namespace, made: Setup) -> None:
-    fixed = tasks.evaluation_transform(made.preprocessing)
+    fixed = tasks.evaluation_transform(made.splits, made.preprocessing)
     options = {"batch_size": arguments.batch_size, "num_workers": arguments.workers, "seed": arguments.seed}
     train = made.splits.part("train")
     steps = fixed if arguments.no_aug else augmentation(arguments, made)
@@ -254,7 +256,6 @@ def augmentation(arguments: argparse.Namespace, made: Setup) -> Any:
     """Returns the transform from training images to inputs that the options ask for."""
     from engine.data import (
         AutoAugment,
-        CenterCrop,
         ColorJitter,
         Compose,
         RandAugment,
@@ -274,8 +275,8 @@ def augmentation(arguments: argparse.Namespace, made: Setup) -> Any:
     if crop == "resized":
         steps.append(RandomResizedCrop(size, arguments.scale, arguments.ratio, arguments.interpolation))
     else:
-        if preprocessing.resize_size is not None:
-            steps.append(CenterCrop(size))
+        if not stored:
+            steps += preprocessing.geometry().transforms
         if crop == "padded":
             steps.append(RandomCrop(size, padding=max(1, size[0] // (16 if preprocessing.kind == "digit" else 8))))
     hflip = arguments.hflip if arguments.hflip is not None else (0.0 if _has_digits(arguments, made) else 0.5)

@@ -138,12 +138,16 @@ def transformed(transform: Any, image: Any, random: SampleRandom | None) -> Any:
 
 
 class _FileContent:
-    """What is in a file: equal to another of equal bytes. Bytes are read only where sizes are equal."""
+    """What is in a file: equal to another of equal bytes.
+
+    Only of files of equal size is the end read, where compressed pixels differ, and only when it is equal the whole.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = os.path.realpath(path)
         self._size = os.path.getsize(path)
-        self._digest = b""
+        self._end: bytes | None = None
+        self._digest: bytes | None = None
 
     def __hash__(self) -> int:
         return hash(self._size)
@@ -151,10 +155,17 @@ class _FileContent:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _FileContent) or self._size != other._size:
             return False
-        return self._path == other._path or self._read() == other._read()
+        return self._path == other._path or (self._tail() == other._tail() and self._read() == other._read())
+
+    def _tail(self) -> bytes:
+        if self._end is None:
+            with open(self._path, "rb") as file:
+                file.seek(-min(self._size, 1024), os.SEEK_END)
+                self._end = hashlib.sha256(file.read()).digest()
+        return self._end
 
     def _read(self) -> bytes:
-        if not self._digest:
+        if self._digest is None:
             with open(self._path, "rb") as file:
                 self._digest = hashlib.sha256(file.read()).digest()
         return self._digest
@@ -164,7 +175,8 @@ class ImageFolder(ImageFiles):
     """Images in one folder per class, as torchvision's data set of this name.
 
     `root/cat/1.jpg`, `root/cat/tabby/2.png` and `root/dog/3.jpg` are two images of class "cat", number 0, and one of
-    "dog", number 1: classes are numbered in alphabetical order.
+    "dog", number 1: classes are numbered in alphabetical order. Unlike torchvision's, it passes over folders and files
+    whose name begins with a dot: thumbnails, checkpoints of notebooks and what else programs hide are no samples.
 
     Args:
         root: the folder of the classes' folders.
@@ -204,7 +216,9 @@ class ImageFolder(ImageFiles):
         self.root = os.fspath(root)
         if not os.path.isdir(self.root):
             raise FileNotFoundError(f"[ImageFolder] {self.root}: no such folder: expected one with a folder per class")
-        classes = sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        classes = sorted(
+            entry.name for entry in os.scandir(self.root) if entry.is_dir() and not entry.name.startswith(".")
+        )
         if not classes:
             raise FileNotFoundError(f"[ImageFolder] {self.root}: no folders in it, expected one for each class")
         valid = is_valid_file or (lambda path: path.lower().endswith(IMG_EXTENSIONS))
@@ -212,7 +226,7 @@ class ImageFolder(ImageFiles):
         labels: list[int] = []
         empty = []
         for number, name in enumerate(classes):
-            found = [path for path in _files_under(os.path.join(self.root, name)) if valid(path)]
+            found = [path for path in files_below(os.path.join(self.root, name)) if valid(path)]
             if not found:
                 empty.append(name)
             paths += found
@@ -231,8 +245,24 @@ class ImageFolder(ImageFiles):
         return self.samples
 
 
-def _files_under(folder: str) -> list[str]:
-    found = [os.path.join(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names]
+def files_below(folder: str) -> list[str]:
+    """Returns the files in a folder and the folders in it, sorted, without those whose name begins with a dot.
+
+    Args:
+        folder: where to look; links to folders are followed.
+
+    Example:
+        >>> import os
+        >>> os.makedirs("cats/.thumbnails")
+        >>> for name in ("tabby.png", ".tabby.png", ".thumbnails/tabby.png"):
+        ...     open(f"cats/{name}", "w").close()
+        >>> files_below("cats")
+        ['cats/tabby.png']
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(place, name) for name in names if not name.startswith(".")]
     return sorted(found)
 
 

@@ -94,12 +94,6 @@ class Preprocessing:
             return Compose([Resize(self.size, self.interpolation)])
         return Compose([Resize(self.resize_size, self.interpolation), CenterCrop(self.size)])
 
-    def square(self) -> Compose:
-        """Returns the transform from uint8 images of any size to the square that crops are cut out of."""
-        if self.resize_size is None:
-            return self.geometry()
-        return Compose([Resize(self.resize_size, self.interpolation), CenterCrop(self.resize_size)])
-
     def transform(self) -> Compose:
         """Returns the transform from uint8 images of any size to model inputs.
 

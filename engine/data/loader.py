@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from engine import backend as B
 from engine.tensor import from_numpy
 
 from .dataset import as_numpy, collate, gathers, sample_of
@@ -45,7 +46,8 @@ class DataLoader:
         batch_size: samples per batch; the last batch may be smaller.
         shuffle: visit the samples in random order.
         sampler: the order instead of `shuffle`: a `Sampler` or any iterable of sample numbers.
-        num_workers: threads that prepare batches ahead; 0 prepares each batch when it is asked for.
+        num_workers: threads that prepare batches ahead, in each of which the engine's ops use no further threads; 0
+            prepares each batch when it is asked for.
         collate_fn: makes a batch from a list of samples, for datasets whose samples need special stacking.
         drop_last: leave out the last batch when it is smaller.
         prefetch_factor: batches that each worker prepares ahead.
@@ -197,7 +199,8 @@ class DataLoader:
                 yield self._fetch(order, first, epoch)
             return
         pending: deque[Future[Any]] = deque()
-        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="engine-loader")
+        # Workers run side by side, beside the training: a kernel that one of them calls keeps to its thread.
+        pool = ThreadPoolExecutor(self.num_workers, "engine-loader", B.limit_threads, (1,))
         try:
             for first in firsts:
                 pending.append(pool.submit(self._fetch, order, first, epoch))

@@ -211,7 +211,7 @@ def zero_bias(module: Any) -> None:
         init.zeros_(module.bias)
 
 
-class BasicConv2d(nn.Module):
+class BasicConv2d(nn.Chain):
     """The convolution of the Inception family: without bias, then a batch norm, then ReLU; attributes conv and bn.
 
     Args:
@@ -244,8 +244,8 @@ class BasicConv2d(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.run((self.conv, self.bn, RELU), x)
+    def steps(self) -> tuple[nn.Module, ...]:
+        return self.conv, self.bn, RELU
 
 
 def imagenet_to_inception(x: Tensor) -> Tensor:

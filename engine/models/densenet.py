@@ -10,12 +10,12 @@ from engine import functional as F, init, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
 from engine.models.blocks import RELU, zero_bias
-from engine.tensor import Tensor, cat
+from engine.tensor import Tensor
 
 __all__ = ["DenseNet", "densenet121", "densenet161", "densenet169", "densenet201"]
 
 
-class _DenseLayer(nn.Module):
+class _DenseLayer(nn.Chain):
     """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution: growth_rate new channels of all the old ones."""
 
     def __init__(self, channels: int, growth_rate: int, bn_size: int, drop_rate: float) -> None:
@@ -28,9 +28,9 @@ class _DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(bn_size * growth_rate, growth_rate, 3, padding=1, bias=False)
         self.drop_rate = drop_rate
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = nn.run((self.norm1, self.relu1, self.conv1, self.norm2, self.relu2, self.conv2), x)
-        return F.dropout(x, self.drop_rate, self.training) if self.drop_rate > 0 else x
+    def steps(self) -> tuple[nn.Module, ...]:
+        steps = (self.norm1, self.relu1, self.conv1, self.norm2, self.relu2, self.conv2)
+        return (*steps, nn.Dropout(self.drop_rate).train(self.training)) if self.drop_rate > 0 else steps
 
 
 class _DenseBlock(nn.Module):
@@ -42,11 +42,14 @@ class _DenseBlock(nn.Module):
             self.add_module(
                 f"denselayer{i + 1}", _DenseLayer(channels + i * growth_rate, growth_rate, bn_size, drop_rate)
             )
+        self._channels = channels + depth * growth_rate
 
     def forward(self, x: Tensor) -> Tensor:
+        features = nn.Concatenation(self._channels)
+        features.add([], x)
         for layer in self.children():
-            x = cat([x, layer(x)], 1)
-        return x
+            features.add([layer], features.tensor())
+        return features.tensor()
 
 
 def _transition(channels: int) -> nn.Sequential:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from engine import functional as F, init, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
-from engine.models.blocks import BasicConv2d, imagenet_to_inception
-from engine.tensor import Tensor, cat
+from engine.models.blocks import RELU, BasicConv2d, imagenet_to_inception
+from engine.tensor import Tensor
 
 __all__ = ["GoogLeNet", "GoogLeNetOutputs", "googlenet"]
 
@@ -43,9 +43,13 @@ class Inception(nn.Module):
         self.branch2 = nn.Sequential(BasicConv2d(inputs, three_in, 1), BasicConv2d(three_in, three, 3, padding=1))
         self.branch3 = nn.Sequential(BasicConv2d(inputs, five_in, 1), BasicConv2d(five_in, five, 3, padding=1))
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1, ceil_mode=True), BasicConv2d(inputs, pool, 1))
+        self._channels = one + three + five + pool
 
     def forward(self, x: Tensor) -> Tensor:
-        return cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+        together = nn.Concatenation(self._channels)
+        for branch in (self.branch1, self.branch2, self.branch3, self.branch4):
+            together.add([branch], x)
+        return together.tensor()
 
 
 class InceptionAux(nn.Module):
@@ -60,7 +64,7 @@ class InceptionAux(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(F.adaptive_avg_pool2d(x, (4, 4))).flatten(1)
-        return self.fc2(self.dropout(F.relu(self.fc1(x))))
+        return nn.run((self.fc1, RELU, self.dropout, self.fc2), x)
 
 
 class GoogLeNet(Model):

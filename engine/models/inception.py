@@ -9,7 +9,7 @@ from engine import functional as F, init, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
 from engine.models.blocks import BasicConv2d, imagenet_to_inception
-from engine.tensor import Tensor, cat
+from engine.tensor import Tensor
 
 __all__ = ["Inception3", "InceptionOutputs", "inception_v3"]
 
@@ -46,6 +46,7 @@ class InceptionModule(nn.Module):
     def __init__(self, inputs: int, chains: Sequence[Chain], pool: int = 0) -> None:
         super().__init__()
         self._chains: list[list[tuple[str, ...]]] = []
+        self._channels = pool or inputs
         for chain in chains:
             channels = inputs
             names: list[tuple[str, ...]] = []
@@ -59,23 +60,25 @@ class InceptionModule(nn.Module):
                     )
                 channels = together[-1][1]
                 names.append(tuple(item[0] for item in together))
+            self._channels += sum(item[1] for item in together)
             self._chains.append(names)
         if pool:
             self.branch_pool = BasicConv2d(inputs, pool, 1)
         self._averages = pool > 0
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs = []
-        for chain in self._chains:
-            ends = [x]
-            for names in chain:
-                ends = [getattr(self, name)(ends[0]) for name in names]
-            outputs += ends
+        together = nn.Concatenation(self._channels)
+        for *inner, ends in self._chains:
+            y = x
+            for (name,) in inner:
+                y = getattr(self, name)(y)
+            for name in ends:
+                together.add([getattr(self, name)], y)
         if self._averages:
-            outputs.append(self.branch_pool(F.avg_pool2d(x, 3, 1, 1)))
+            together.add([self.branch_pool], F.avg_pool2d(x, 3, 1, 1))
         else:
-            outputs.append(F.max_pool2d(x, 3, 2))
-        return cat(outputs, 1)
+            together.add([], F.max_pool2d(x, 3, 2))
+        return together.tensor()
 
 
 def _module_a(inputs: int, pool: int) -> InceptionModule:

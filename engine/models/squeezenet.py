@@ -9,7 +9,7 @@ from engine import init, nn
 from engine.models._model import Model, children_of
 from engine.models._registry import build, register_model
 from engine.models.blocks import zero_bias
-from engine.tensor import Tensor, cat
+from engine.tensor import Tensor
 
 __all__ = ["Fire", "SqueezeNet", "squeezenet1_0", "squeezenet1_1"]
 
@@ -57,8 +57,10 @@ class Fire(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.run((self.squeeze, self.squeeze_activation), x)
-        one = nn.run((self.expand1x1, self.expand1x1_activation), x)
-        return cat([one, nn.run((self.expand3x3, self.expand3x3_activation), x)], 1)
+        together = nn.Concatenation(self.expand1x1.out_channels + self.expand3x3.out_channels)
+        together.add((self.expand1x1, self.expand1x1_activation), x)
+        together.add((self.expand3x3, self.expand3x3_activation), x)
+        return together.tensor()
 
 
 class SqueezeNet(Model):

@@ -22,7 +22,8 @@ from engine.nn.activation import (
     Softsign,
     Tanh,
 )
-from engine.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential, run
+from engine.nn.concatenation import Concatenation
+from engine.nn.container import Chain, ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential, run
 from engine.nn.conv import Conv2d, ConvTranspose2d
 from engine.nn.dropout import Dropout, Dropout2d, StochasticDepth
 from engine.nn.linear import Identity, Linear
@@ -49,6 +50,8 @@ __all__ = [
     "functional",
     "init",
     "utils",
+    "Chain",
+    "Concatenation",
     "Module",
     "Parameter",
     "Conv2d",

@@ -10,7 +10,7 @@ from engine.nn import fusion
 from engine.nn.module import Module
 from engine.tensor import Parameter, Tensor
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential", "run"]
+__all__ = ["Chain", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential", "run"]
 
 
 class _Sequence(Module):
@@ -41,6 +41,37 @@ class _Sequence(Module):
 
     def __dir__(self) -> list[str]:
         return [key for key in super().__dir__() if not key.isdigit()]
+
+
+class Chain(Module):
+    """A module that calls others one after the other; a subclass names them, whatever its children are called.
+
+    Such a module can be run together with its neighbours, as a Sequential can: `run` looks into it where nobody would
+    notice.
+
+    Shape:
+        Input of the first module, output of the last.
+
+    Example:
+        >>> import engine
+        >>> from engine import nn
+        >>> class Block(nn.Chain):
+        ...     def __init__(self) -> None:
+        ...         super().__init__()
+        ...         self.conv, self.norm, self.act = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        ...
+        ...     def steps(self):
+        ...         return self.conv, self.norm, self.act
+        >>> Block()(engine.zeros(1, 3, 5, 5)).shape
+        (1, 4, 3, 3)
+    """
+
+    def steps(self) -> Iterable[Module]:
+        """The modules, in the order of the calls."""
+        raise NotImplementedError(f"[{type(self).__name__}] steps() is missing: return the modules from it")
+
+    def forward(self, input: Any) -> Any:
+        return fusion.run(opened(self.steps()), input)
 
 
 class Sequential(_Sequence):
@@ -83,7 +114,7 @@ class Sequential(_Sequence):
                 self.add_module(str(i), module)
 
     def forward(self, input: Any) -> Any:
-        return fusion.run(_steps(self), input)
+        return fusion.run(opened(self), input)
 
     @overload
     def __getitem__(self, index: int) -> Module: ...
@@ -134,12 +165,17 @@ class Sequential(_Sequence):
         return self.extend(other)
 
 
-def _steps(modules: Iterable[Module]) -> list[Module]:
-    """The modules, sequences among them opened where nobody would notice."""
+def opened(modules: Iterable[Module]) -> list[Module]:
+    """The modules, sequences and chains among them opened where nobody would notice."""
     steps: list[Module] = []
     for module in modules:
-        if module.__class__.forward is Sequential.forward and not module._hooked and "forward" not in module.__dict__:
-            steps += _steps(module)
+        forward = module.__class__.forward
+        if module._hooked or "forward" in module.__dict__:
+            steps.append(module)
+        elif forward is Sequential.forward:
+            steps += opened(module)
+        elif forward is Chain.forward:
+            steps += opened(module.steps())
         else:
             steps.append(module)
     return steps
@@ -168,7 +204,7 @@ def run(modules: Iterable[Module], input: Any, residual: Tensor | None = None, a
         >>> nn.run([nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)], x, residual=x, activation=nn.ReLU()).shape
         (1, 4, 5, 5)
     """
-    return fusion.run(_steps(modules), input, residual, activation)
+    return fusion.run(opened(modules), input, residual, activation)
 
 
 class ModuleList(_Sequence):

@@ -1,9 +1,9 @@
 """Neighbouring layers as one pass over memory.
 
-A batch norm with the activation behind it and the shortcut added between them is one op; so is a convolution with an
-activation. Where nothing is differentiated and the norm uses its running statistics, convolution and norm become one
-convolution whose weight contains the norm. Modules stay what they are: only exactly these classes, and only without
-hooks, are run together, and results differ from those of the modules one by one by rounding alone.
+A batch norm with the activation behind it and the shortcut added between them is one op; so is a convolution or a
+linear layer with an activation. Where nothing is differentiated and the norm uses its running statistics, convolution
+and norm become one convolution whose weight contains the norm. Modules stay what they are: only exactly these classes,
+and only without hooks, are run together, and results differ from those of the modules one by one by rounding alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.autograd import is_grad_enabled
 from engine.nn.activation import Hardswish, ReLU, ReLU6, SiLU
 from engine.nn.conv import Conv2d
 from engine.nn.dropout import Dropout, Dropout2d, StochasticDepth
-from engine.nn.linear import Identity
+from engine.nn.linear import Identity, Linear
 from engine.nn.module import Module
 from engine.nn.norm import BatchNorm2d
 from engine.tensor import Tensor
@@ -42,7 +42,13 @@ class Folded(NamedTuple):
 _folded: WeakKeyDictionary[Conv2d, Folded] = WeakKeyDictionary()
 
 
-def run(modules: Sequence[Module], x: Any, residual: Tensor | None = None, activation: Module | None = None) -> Any:
+def run(
+    modules: Sequence[Module],
+    x: Any,
+    residual: Tensor | None = None,
+    activation: Module | None = None,
+    out: F.Place | None = None,
+) -> Any:
     """Calls modules one after the other: activation(last(... first(x)) + residual), in fewer passes.
 
     Args:
@@ -50,6 +56,7 @@ def run(modules: Sequence[Module], x: Any, residual: Tensor | None = None, activ
         x: input of the first module.
         residual: added to what the last module returns, of the same shape.
         activation: called last.
+        out: asked by the last pass, if it can write to an array that is given, for that array.
     """
     steps = [module for module in modules if not _is_identity(module)]
     if residual is None and activation is not None:
@@ -66,6 +73,11 @@ def run(modules: Sequence[Module], x: Any, residual: Tensor | None = None, activ
                 i += 1
         elif _is_plain(first, BatchNorm2d):
             norm = first
+        elif _is_plain(first, Linear):
+            name = _name_of(steps[i]) if i < end else None
+            i += name is not None
+            x = F.linear_act(x, first.weight, first.bias, name or "none")
+            continue
         else:
             x = first(x)
             continue
@@ -79,7 +91,8 @@ def run(modules: Sequence[Module], x: Any, residual: Tensor | None = None, activ
             name = _name_of(last)
             if name is not None:
                 last = None
-        x = _together(conv, norm, x, added, name or "none")
+        is_last = i == end and residual is None and last is None
+        x = _together(conv, norm, x, added, name or "none", out if is_last else None)
         if last is not None:
             x = last(x)
     if residual is not None:
@@ -105,28 +118,22 @@ def _name_of(module: Module | None) -> str | None:
     return None if name is None or module._hooked or "forward" in module.__dict__ else name  # type: ignore[union-attr]
 
 
-def _together(conv: Any, norm: Any, x: Tensor, residual: Tensor | None, activation: str) -> Tensor:
+def _together(conv: Any, norm: Any, x: Tensor, residual: Tensor | None, activation: str, out: F.Place | None) -> Tensor:
     """activation(norm(conv(x)) + residual); conv or norm may be None."""
-    if norm is None:
-        return F.conv2d_act(
-            x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups, residual, activation
-        )
+    weight = bias = None
     if conv is not None:
-        if _can_fold(conv, norm, x, residual):
+        if norm is None:
+            weight, bias = conv.weight, conv.bias
+        elif _can_fold(conv, norm, x, residual):
             folded = _fold(conv, norm)
-            return F.conv2d_act(
-                x,
-                Tensor(folded.weight),
-                Tensor(folded.bias),
-                conv.stride,
-                conv.padding,
-                conv.dilation,
-                conv.groups,
-                residual,
-                activation,
-            )
-        x = conv.forward(x)
-    return norm.forward_act(x, residual, activation)
+            weight, bias = Tensor(folded.weight), Tensor(folded.bias)
+        else:
+            x = conv.forward(x)
+    if weight is None:
+        return norm.forward_act(x, residual, activation, out)
+    return F.conv2d_act(
+        x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups, residual, activation, out
+    )
 
 
 def _can_fold(conv: Conv2d, norm: BatchNorm2d, x: Any, residual: Tensor | None) -> bool:

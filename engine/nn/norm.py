@@ -85,8 +85,14 @@ class _BatchNorm(_RunningNorm):
     def forward(self, input: Tensor) -> Tensor:
         return self.forward_act(input)
 
-    def forward_act(self, input: Tensor, residual: Tensor | None = None, activation: str = "none") -> Tensor:
-        """activation(forward(input) + residual) in one pass; activation as in `batch_norm_act`."""
+    def forward_act(
+        self,
+        input: Tensor,
+        residual: Tensor | None = None,
+        activation: str = "none",
+        out: F.Place | None = None,
+    ) -> Tensor:
+        """activation(forward(input) + residual) in one pass; activation and out as in `batch_norm_act`."""
         self._check_rank(input)
         momentum = 0.0 if self.momentum is None else self.momentum
         running_mean, running_var = self.running_mean, self.running_var
@@ -112,6 +118,7 @@ class _BatchNorm(_RunningNorm):
             self.eps,
             residual,
             activation,
+            out,
         )
 
 
