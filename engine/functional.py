@@ -171,6 +171,7 @@ def conv2d_act(
     residual: Tensor | None = None,
     activation: str = "none",
     out: Place | None = None,
+    prologue: tuple[Tensor, Tensor, str] | None = None,
 ) -> Tensor:
     """Convolution, then a residual added and an activation applied, in one pass: activation(conv2d(x) + residual).
 
@@ -186,9 +187,11 @@ def conv2d_act(
         activation: "none", "relu", "relu6", "silu" or "hardswish".
         out: called with the output's shape for the array (pixels of adjacent channels) that the output is written to;
             where it returns None, or is not called, the output is an array of its own.
+        prologue: (scale, shift, activation): the convolution sees activation(input * scale + shift), in front of its
+            padding with zeros; a pass of its own where gradients are recorded.
 
     Shape:
-        input, weight, bias and output as of conv2d; residual as output.
+        input, weight, bias and output as of conv2d; residual as output; scale and shift (C).
 
     Raises:
         ValueError: if shapes do not match, or for another activation.
@@ -205,8 +208,9 @@ def conv2d_act(
     shape = x.shape
     if len(shape) == 3:
         added = None if residual is None else residual.unsqueeze(0)
+        batch = input.unsqueeze(0)
         return conv2d_act(
-            input.unsqueeze(0), weight, bias, stride, padding, dilation, groups, added, activation
+            batch, weight, bias, stride, padding, dilation, groups, added, activation, None, prologue
         ).squeeze(0)
     stride = _pair(stride, "[conv2d] stride")
     dilation = _pair(dilation, "[conv2d] dilation")
@@ -217,12 +221,20 @@ def conv2d_act(
         pads = (ph, ph, pw, pw)
     wants_x, wants_w, wants_b = input.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     recorded = _grad_mode.enabled and (wants_x or wants_w or wants_b or _wants(residual))
+    before = None
+    if prologue is not None:
+        scale, shift, name = prologue
+        if recorded or (_grad_mode.enabled and (_wants(scale) or _wants(shift))):
+            seen = input * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+            seen = seen if name == "none" else elementwise(seen, name)
+            return conv2d_act(seen, weight, bias, stride, padding, dilation, groups, residual, activation, out)
+        before = (scale.data, shift.data, name)
     # The gradient of these is a function of what they saw, which one pass would not leave behind.
     applied = "none" if recorded and activation in ("silu", "hardswish") else activation
     place = None
     if out is not None and applied == activation:
         place = out(B.conv2d_shape(shape, w.shape, stride, pads, dilation, groups))
-    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied, out=place)
+    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied, None, before, place)
     if not recorded:
         return Tensor(y)
     w_shape = w.shape
