@@ -55,6 +55,7 @@ __all__ = [
     "hardtanh",
     "huber_loss",
     "instance_norm",
+    "interleave",
     "interpolate",
     "kl_div",
     "l1_loss",
@@ -2187,6 +2188,45 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         )
     split_ = input.reshape(shape[0], groups, shape[1] // groups, math.prod(shape[2:]))
     return split_.transpose(1, 2).reshape(shape)
+
+
+def interleave(tensors: Sequence[Tensor]) -> Tensor:
+    """Channels of several tensors in turn: channel_shuffle(cat(tensors, 1), len(tensors)), each value moved once.
+
+    Args:
+        tensors: float tensors of one shape; channels are axis 1.
+
+    Shape:
+        each (N, C, H, W); output (N, C * len(tensors), H, W).
+
+    Raises:
+        ValueError: if there is no tensor, or their shapes differ.
+        TypeError: if one is not float32.
+
+    Example:
+        >>> import engine
+        >>> import engine.nn.functional as F
+        >>> F.interleave([engine.zeros(1, 2, 1, 1), engine.ones(1, 2, 1, 1)]).flatten()
+        tensor([0., 1., 0., 1.])
+
+    Reference: Zhang et al., 2017, https://arxiv.org/abs/1707.01083.
+    """
+    shapes = [t.shape for t in tensors]
+    if not shapes or len(shapes[0]) != 4 or any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"[interleave] expected tensors (N, C, H, W) of one shape, got {shapes}: split them evenly")
+    if any(t.data.dtype != "float32" for t in tensors):
+        raise TypeError(f"[interleave] expected float32, got {[t.data.dtype for t in tensors]}: convert with .float()")
+    n, c, h, w = shapes[0]
+    count = len(shapes)
+    stops, steps = (n, c * count, h, w), (1, count, 1, 1)
+    y = B.empty(stops)
+    for i, t in enumerate(tensors):
+        B.copy_(B.slice(y, (0, i, 0, 0), stops, steps), t.data)
+
+    def backward(dy: Array) -> tuple[Array, ...]:
+        return tuple([B.contiguous(B.slice(dy, (0, i, 0, 0), stops, steps)) for i in range(count)])
+
+    return record(y, tuple(tensors), backward)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -239,3 +239,29 @@ def test_prologue_with_and_without_gradients(activation: str) -> None:
         alone = F.conv2d_act(x[0], w, padding=1, prologue=(scale, shift, activation)).numpy()
     close(found[1], found[0])
     close({"one image": alone}, {"one image": found[0]["one image"]})
+
+
+@pytest.mark.parametrize("make", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.Identity])
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 6), (6,), (3, 600)])
+def test_linear_with_activation(make: Any, shape: tuple[int, ...]) -> None:
+    """One pass, also where a large weight is read in place."""
+    layers = nn.Sequential(nn.Linear(shape[-1], 500 if shape[-1] == 600 else 5), make())
+    x = engine.randn(*shape, requires_grad=True)
+    found = results(lambda: layers(x), layers, x, None)
+    close(found, results(lambda: one_by_one(list(layers), x), layers, x, None))
+    with engine.no_grad():
+        close({"y": layers(x).numpy()}, {"y": one_by_one(list(layers), x).numpy()})
+
+
+def test_linear_with_an_activation_that_is_not_known() -> None:
+    with pytest.raises(ValueError, match=r"\[linear\] expected activation none, relu.*got 'gelu'"):
+        F.linear_act(engine.ones(2, 3), engine.ones(4, 3), activation="gelu")
+
+
+def test_interleaved_tensors_must_be_alike() -> None:
+    a = engine.ones(1, 2, 3, 3)
+    for tensors in ([], [a, a[:, :1]], [a[0], a[0]]):
+        with pytest.raises(ValueError, match=r"\[interleave\] expected tensors \(N, C, H, W\) of one shape"):
+            F.interleave(tensors)
+    with pytest.raises(TypeError, match=r"\[interleave\] expected float32"):
+        F.interleave([a, a.long()])
