@@ -2,7 +2,7 @@
 
     python benchmarks/compare.py results/ops_resnet50.json              the engine beside its peers
     python benchmarks/compare.py results/before.json results/after.json     two runs of the engine
-    python benchmarks/compare.py --readme                                   draws the tables of README.md anew
+    python benchmarks/compare.py --readme                                   draws what both READMEs say anew
 
 Two runs are two moments of a machine: their table shows, beside the ratio of times, the ratio of the shares of the FMA
 peak (each of its own run); rows whose threads stood in different states, or were disturbed, are not compared.
@@ -21,6 +21,7 @@ import harness
 
 Row = dict[str, Any]
 MARKED = re.compile(r"(<!-- (results/\w+\.json) -->).*?(<!-- end -->)", re.DOTALL)
+SPEED = re.compile(r"(<!-- speed -->).*?(<!-- end -->)")
 BENCHMARKS = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
 
 
@@ -163,18 +164,33 @@ def tables(content: dict[str, Any]) -> str:
     return f"{describe(content)}\n\n{draw(content)}\n"
 
 
+def speed(content: dict[str, Any]) -> str:
+    """A sentence about the results of bench_train: PyTorch in its faster memory format beside the engine."""
+    rows: list[Row] = content["results"]
+    every = [row["engine_is_faster"] for row in rows]
+    lenet = sorted(row["engine_is_faster"] for row in rows if row["case"] == "lenet5-64")
+    networks = len({row["case"] for row in rows})
+    return (
+        f"Training steps of {networks} networks on {content['settings']['threads']} cores are {min(every):.2f} to "
+        f"{max(every):.2f} times as fast as PyTorch's, {harness.geometric_mean(every):.2f} in the geometric mean; "
+        f"LeNet-5's (batch 64) {lenet[0]:.2f} to {lenet[-1]:.2f} times."
+    )
+
+
 def rewrite_readme() -> None:
-    """Puts between each pair of marks the tables of the file that the first one names."""
-    readme = Path(__file__).parent / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = MARKED.sub(lambda match: f"{match[1]}\n\n{tables(load(readme.parent / match[2]))}\n{match[3]}", old)
-    readme.write_text(new, encoding="utf-8")
+    """Puts between each pair of marks the tables of the file that the first one names, and the sentence about speed."""
+    here = Path(__file__).parent
+    for readme in (here / "README.md", here.parent / "README.md"):
+        old = readme.read_text(encoding="utf-8")
+        new = MARKED.sub(lambda match: f"{match[1]}\n\n{tables(load(here / match[2]))}\n{match[3]}", old)
+        new = SPEED.sub(lambda match: f"{match[1]}{speed(load(here / 'results/train.json'))}{match[2]}", new)
+        readme.write_text(new, encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="one result file, or an earlier and a later one")
-    parser.add_argument("--readme", action="store_true", help="draws the tables of benchmarks/README.md anew")
+    parser.add_argument("--readme", action="store_true", help="draws what both READMEs say anew")
     args = parser.parse_args()
     if args.readme:
         rewrite_readme()

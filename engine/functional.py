@@ -55,6 +55,7 @@ __all__ = [
     "hardtanh",
     "huber_loss",
     "instance_norm",
+    "interleave",
     "interpolate",
     "kl_div",
     "l1_loss",
@@ -171,6 +172,7 @@ def conv2d_act(
     residual: Tensor | None = None,
     activation: str = "none",
     out: Place | None = None,
+    prologue: tuple[Tensor, Tensor, str] | None = None,
 ) -> Tensor:
     """Convolution, then a residual added and an activation applied, in one pass: activation(conv2d(x) + residual).
 
@@ -186,9 +188,11 @@ def conv2d_act(
         activation: "none", "relu", "relu6", "silu" or "hardswish".
         out: called with the output's shape for the array (pixels of adjacent channels) that the output is written to;
             where it returns None, or is not called, the output is an array of its own.
+        prologue: (scale, shift, activation): the convolution sees activation(input * scale + shift), in front of its
+            padding with zeros; a pass of its own where gradients are recorded.
 
     Shape:
-        input, weight, bias and output as of conv2d; residual as output.
+        input, weight, bias and output as of conv2d; residual as output; scale and shift (C).
 
     Raises:
         ValueError: if shapes do not match, or for another activation.
@@ -205,8 +209,9 @@ def conv2d_act(
     shape = x.shape
     if len(shape) == 3:
         added = None if residual is None else residual.unsqueeze(0)
+        batch = input.unsqueeze(0)
         return conv2d_act(
-            input.unsqueeze(0), weight, bias, stride, padding, dilation, groups, added, activation
+            batch, weight, bias, stride, padding, dilation, groups, added, activation, None, prologue
         ).squeeze(0)
     stride = _pair(stride, "[conv2d] stride")
     dilation = _pair(dilation, "[conv2d] dilation")
@@ -217,12 +222,20 @@ def conv2d_act(
         pads = (ph, ph, pw, pw)
     wants_x, wants_w, wants_b = input.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad
     recorded = _grad_mode.enabled and (wants_x or wants_w or wants_b or _wants(residual))
+    before = None
+    if prologue is not None:
+        scale, shift, name = prologue
+        if recorded or (_grad_mode.enabled and (_wants(scale) or _wants(shift))):
+            seen = input * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+            seen = seen if name == "none" else elementwise(seen, name)
+            return conv2d_act(seen, weight, bias, stride, padding, dilation, groups, residual, activation, out)
+        before = (scale.data, shift.data, name)
     # The gradient of these is a function of what they saw, which one pass would not leave behind.
     applied = "none" if recorded and activation in ("silu", "hardswish") else activation
     place = None
     if out is not None and applied == activation:
         place = out(B.conv2d_shape(shape, w.shape, stride, pads, dilation, groups))
-    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied, out=place)
+    y = B.conv2d(x, w, _data(bias), stride, pads, dilation, groups, _data(residual), applied, None, before, place)
     if not recorded:
         return Tensor(y)
     w_shape = w.shape
@@ -2175,6 +2188,45 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
         )
     split_ = input.reshape(shape[0], groups, shape[1] // groups, math.prod(shape[2:]))
     return split_.transpose(1, 2).reshape(shape)
+
+
+def interleave(tensors: Sequence[Tensor]) -> Tensor:
+    """Channels of several tensors in turn: channel_shuffle(cat(tensors, 1), len(tensors)), each value moved once.
+
+    Args:
+        tensors: float tensors of one shape; channels are axis 1.
+
+    Shape:
+        each (N, C, H, W); output (N, C * len(tensors), H, W).
+
+    Raises:
+        ValueError: if there is no tensor, or their shapes differ.
+        TypeError: if one is not float32.
+
+    Example:
+        >>> import engine
+        >>> import engine.nn.functional as F
+        >>> F.interleave([engine.zeros(1, 2, 1, 1), engine.ones(1, 2, 1, 1)]).flatten()
+        tensor([0., 1., 0., 1.])
+
+    Reference: Zhang et al., 2017, https://arxiv.org/abs/1707.01083.
+    """
+    shapes = [t.shape for t in tensors]
+    if not shapes or len(shapes[0]) != 4 or any(shape != shapes[0] for shape in shapes):
+        raise ValueError(f"[interleave] expected tensors (N, C, H, W) of one shape, got {shapes}: split them evenly")
+    if any(t.data.dtype != "float32" for t in tensors):
+        raise TypeError(f"[interleave] expected float32, got {[t.data.dtype for t in tensors]}: convert with .float()")
+    n, c, h, w = shapes[0]
+    count = len(shapes)
+    stops, steps = (n, c * count, h, w), (1, count, 1, 1)
+    y = B.empty(stops)
+    for i, t in enumerate(tensors):
+        B.copy_(B.slice(y, (0, i, 0, 0), stops, steps), t.data)
+
+    def backward(dy: Array) -> tuple[Array, ...]:
+        return tuple([B.contiguous(B.slice(dy, (0, i, 0, 0), stops, steps)) for i in range(count)])
+
+    return record(y, tuple(tensors), backward)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

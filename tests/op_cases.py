@@ -601,6 +601,7 @@ BOUNDS: dict[str, Callable[[Rounding], Bounds]] = {
     **dict.fromkeys(("mean",), linear_in_each(_mean_length)),
     **dict.fromkeys(("adaptive_avg_pool2d",), linear_in_each(_cell_length)),
     **dict.fromkeys(("concat", "stack", "slice", "reshape", "permute", "index_select", "gather", "pad"), exact),
+    "interleave": exact,
     **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), exact),
     **dict.fromkeys(("max_pool2d", "adaptive_max_pool2d", "where", "expand"), exact),
     **dict.fromkeys(("max", "min"), extremes),
@@ -654,6 +655,10 @@ def _batch_norm_act(t: Any, F: Any, x: Any, *rest: Any, activation: str, **args:
     return y if activation == "none" else getattr(F, activation)(y), *statistics
 
 
+def _interleave(t: Any, F: Any, *xs: Any) -> Any:
+    return F.interleave(list(xs)) if hasattr(F, "interleave") else F.channel_shuffle(t.cat(list(xs), 1), len(xs))
+
+
 def _method(name: str) -> Callable[..., Any]:
     return lambda t, F, x, *rest, **args: getattr(x, name)(*rest, **args)
 
@@ -697,6 +702,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "matmul": lambda t, F, a, b: a @ b,
     "concat": lambda t, F, *xs, dim=0: t.cat(list(xs), dim),
     "stack": lambda t, F, *xs, dim=0: t.stack(list(xs), dim),
+    "interleave": _interleave,
     "split": lambda t, F, x, sections, dim=0: t.cat(
         [part * (i + 1) for i, part in enumerate(t.split(x, sections, dim))], dim
     ),
@@ -1193,6 +1199,8 @@ def shapes() -> Iterator[Case]:
         yield Case("pixel_shuffle", (normal(2, 2 * r * r, 3, 4),), {"upscale_factor": r})
         yield Case("pixel_unshuffle", (normal(2, 5, 3 * r, 2 * r),), {"downscale_factor": r})
         yield Case("channel_shuffle", (normal(2, 6, 3, 4),), {"groups": r})
+    for count in (1, 2, 3):
+        yield Case("interleave", tuple(normal(2, 5, 3, 4) for _ in range(count)))
     yield Case("one_hot", (fixed("labels", 3, 4, limit=5),), {"num_classes": 6})
     for dim in (0, 1, -1):
         yield Case("unbind", (normal(3, 4, 2),), {"dim": dim})

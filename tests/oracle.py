@@ -1180,6 +1180,10 @@ OPS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "interpolate": (interpolate, interpolate_backward),
     "concat": (lambda *inputs, dim=0: np.concatenate(inputs, axis=dim), concat_backward),
     "stack": (lambda *inputs, dim=0: np.stack(inputs, axis=dim), stack_backward),
+    "interleave": (
+        lambda *inputs: channel_shuffle(np.concatenate(inputs, axis=1), len(inputs)),
+        lambda dy, *inputs: tuple(dy[:, i :: len(inputs)] for i in range(len(inputs))),
+    ),
     "slice": (lambda x, index: x[index], slice_backward),
     "reshape": _copy(lambda x, shape: x.reshape(shape), lambda dy, x, shape: dy.reshape(x.shape)),
     "permute": _copy(lambda x, dims: x.transpose(dims), lambda dy, x, dims: dy.transpose(np.argsort(dims))),

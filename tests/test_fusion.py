@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import engine
-from engine import models, nn
+from engine import functional as F, models, nn
 from engine.tensor import Tensor
 
 ACTIVATIONS = (None, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU)
@@ -179,3 +179,89 @@ def test_networks_evaluate_as_they_did(name: str) -> None:
                 module.register_forward_hook(lambda m, a, y: None)
         expected = model(x).numpy()
     assert float(np.abs(found - expected).max()) <= 1e-5 * float(np.abs(expected).max())
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.__name__ if a else "none")
+@pytest.mark.parametrize("training", [True, False])
+def test_norm_before_a_convolution(activation: Any, training: bool) -> None:
+    """Norm, activation, padded convolution, norm: the zeros of the padding stay zeros."""
+    between = [activation()] if activation else []
+    modules = nn.Sequential(nn.BatchNorm2d(5), *between, nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6))
+    scrambled(modules).train(training)
+    x, residual = engine.randn(2, 5, 7, 6, requires_grad=True), engine.randn(2, 6, 7, 6, requires_grad=True)
+    reference = copy.deepcopy(modules)
+    for added in (None, residual):
+        found = results(lambda: nn.run(modules, x, added, nn.ReLU()), modules, x, added)  # noqa: B023
+        close(found, results(lambda: one_by_one(reference, x, added, nn.ReLU()), reference, x, added))  # noqa: B023
+        with engine.no_grad():
+            y = nn.run(modules, x, added, nn.ReLU()).numpy()
+            close({"y": y}, {"y": one_by_one(reference, x, added, nn.ReLU()).numpy()})
+
+
+def test_a_norm_before_a_convolution_follows_every_change() -> None:
+    modules: Any = scrambled(nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 1))).eval()
+    x = engine.randn(2, 4, 5, 5)
+    with engine.no_grad():
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            for _ in range(2):
+                close({"y": modules(x).numpy()}, {"y": one_by_one(modules, x).numpy()})
+                getattr(modules[0], name).add_(0.25)
+        with pytest.raises(ValueError, match=r"expected weight of shape \(5,\), got \(4,\)"):
+            nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(5, 3, 1)).eval()(engine.randn(2, 5, 3, 3))
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "silu"])
+def test_prologue_with_and_without_gradients(activation: str) -> None:
+    x, w = engine.randn(2, 3, 5, 5, requires_grad=True), engine.randn(4, 3, 3, 3, requires_grad=True)
+    scale, shift = engine.randn(3, requires_grad=True), engine.randn(3, requires_grad=True)
+    tensors = (x, w, scale, shift)
+
+    def explicit() -> Tensor:
+        seen = x * scale.reshape(1, 3, 1, 1) + shift.reshape(1, 3, 1, 1)
+        seen = seen if activation == "none" else getattr(F, activation)(seen)
+        return F.conv2d(seen, w, padding=1)
+
+    def fused() -> Tensor:
+        return F.conv2d_act(x, w, padding=1, prologue=(scale, shift, activation))
+
+    found = []
+    for call in (explicit, fused):
+        y = call()
+        (y * y).sum().backward()
+        found.append({str(i): np.array(t.grad.numpy()) for i, t in enumerate(tensors) if t.grad is not None})
+        assert len(found[-1]) == 4
+        for t in tensors:
+            t.grad = None
+        with engine.no_grad():
+            found[-1]["y"] = call().numpy()
+            found[-1]["one image"] = call()[0].numpy()
+    with engine.no_grad():
+        alone = F.conv2d_act(x[0], w, padding=1, prologue=(scale, shift, activation)).numpy()
+    close(found[1], found[0])
+    close({"one image": alone}, {"one image": found[0]["one image"]})
+
+
+@pytest.mark.parametrize("make", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.GELU, nn.Identity])
+@pytest.mark.parametrize("shape", [(4, 6), (2, 3, 6), (6,), (3, 600)])
+def test_linear_with_activation(make: Any, shape: tuple[int, ...]) -> None:
+    """One pass, also where a large weight is read in place."""
+    layers = nn.Sequential(nn.Linear(shape[-1], 500 if shape[-1] == 600 else 5), make())
+    x = engine.randn(*shape, requires_grad=True)
+    found = results(lambda: layers(x), layers, x, None)
+    close(found, results(lambda: one_by_one(list(layers), x), layers, x, None))
+    with engine.no_grad():
+        close({"y": layers(x).numpy()}, {"y": one_by_one(list(layers), x).numpy()})
+
+
+def test_linear_with_an_activation_that_is_not_known() -> None:
+    with pytest.raises(ValueError, match=r"\[linear\] expected activation none, relu.*got 'gelu'"):
+        F.linear_act(engine.ones(2, 3), engine.ones(4, 3), activation="gelu")
+
+
+def test_interleaved_tensors_must_be_alike() -> None:
+    a = engine.ones(1, 2, 3, 3)
+    for tensors in ([], [a, a[:, :1]], [a[0], a[0]]):
+        with pytest.raises(ValueError, match=r"\[interleave\] expected tensors \(N, C, H, W\) of one shape"):
+            F.interleave(tensors)
+    with pytest.raises(TypeError, match=r"\[interleave\] expected float32"):
+        F.interleave([a, a.long()])

@@ -134,6 +134,7 @@ def test_every_op_of_functional_has_a_row() -> None:
     """A public function without a row is not tested: add the row, or say here where its test is."""
     elsewhere = {
         "conv2d_act": "test_fusion.py",
+        "linear_act": "test_fusion.py",
         "dropout": "test_random.py",
         "dropout2d": "test_random.py",
         "stochastic_depth": "test_random.py",

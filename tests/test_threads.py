@@ -323,6 +323,29 @@ print("ok")
     assert output_of(TRAIN + script) == "ok"
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_a_sleeping_worker_leaves_the_callers_processor_to_it_and_follows_its_affinity() -> None:
+    script = """
+import os, time
+
+B.set_num_threads(2)
+tasks = lambda: {int(task) for task in os.listdir("/proc/self/task")}
+before = tasks()
+train()
+worker, = tasks() - before
+time.sleep(0.1)
+own, left = os.sched_getaffinity(0), os.sched_getaffinity(worker)
+assert left < own and len(left) == len(own) - 1, (own, left)
+train()  # wakes it, wherever this thread is by now
+os.sched_setaffinity(0, {min(own)})
+train()
+time.sleep(0.1)
+assert os.sched_getaffinity(worker) == {min(own)}, os.sched_getaffinity(worker)
+print("ok")
+"""
+    assert output_of(TRAIN + script) == "ok"
+
+
 ASK = "import engine; from engine import backend as B; print(B.num_threads())"
 
 

@@ -1,4 +1,4 @@
-"""ShuffleNet V2: half of the channels pass each block untouched, then the channels are shuffled."""
+"""ShuffleNet V2: half of the channels pass each block untouched, then the halves are interleaved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from engine import functional as F, nn
 from engine.models._model import Model
 from engine.models._registry import build, register_model
-from engine.tensor import Tensor, cat
+from engine.tensor import Tensor
 
 __all__ = [
     "ShuffleNetV2",
@@ -64,8 +64,8 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.stride == 1:
             passed, changed = x.chunk(2, 1)
-            return F.channel_shuffle(cat([passed, self.branch2(changed)], 1), 2)
-        return F.channel_shuffle(cat([self.branch1(x), self.branch2(x)], 1), 2)
+            return F.interleave([passed, self.branch2(changed)])
+        return F.interleave([self.branch1(x), self.branch2(x)])
 
 
 class ShuffleNetV2(Model):
