@@ -24,8 +24,9 @@ struct SplitArgs {
     int64_t count;   // of rows: lines (at most 32), or depth
     int64_t length;  // of a row: depth, or lines (at most 32)
     bool by_depth, right;
-    void* panel;       // 64-byte aligned, a step for each 32 of the depth
-    int32_t* spoiled;  // set when a number is not finite or rounds to infinity
+    void* panel;        // 64-byte aligned, a step for each 32 of the depth
+    int32_t* spoiled;   // set when a number is not finite or rounds to infinity
+    int64_t first = 0;  // number of each row to begin with
 };
 
 // C[i][j] (+)= sum over k of left(i, k) * right(k, j), of the nine products of parts the six that
@@ -40,6 +41,9 @@ struct SplitProductArgs {
     int64_t rows;
     int64_t columns;  // at most 32
     bool accumulate;
+    // Panels to be split by depth meanwhile.
+    const SplitArgs* others;
+    int64_t other_count;
 };
 
 // The same for a left factor that is still to be split, and with an epilogue. While the tiles of a

@@ -90,7 +90,7 @@ ENGINE_INLINE void split_lines(const SplitArgs& s, int64_t line, int64_t k, char
     for (int i = 0; i < 16; ++i) {
         __m512i parts[3];
         if (line + i < s.count) {
-            const float* row = s.rows[line + i] + k;
+            const float* row = s.rows[line + i] + s.first + k;
             if (n == 32)
                 split_pair(load(row), load(row + 16), parts, bad);
             else
@@ -109,17 +109,26 @@ ENGINE_INLINE void split_lines(const SplitArgs& s, int64_t line, int64_t k, char
         for (int p = 0; p < 3; ++p) store_transposed(turned.part[p], tile + p * kSplitPart);
 }
 
-// Depths as rows of the source: 32 depths, sixteen of their lines.
-ENGINE_INLINE void split_depths(const SplitArgs& s, int64_t line, int64_t k, char* tile, vf& bad) {
+// Depths as rows of the source: 32 depths, sixteen of their lines. Done in units of about 100
+// instructions, small enough to stand between two products: four times four pairs of depths, then,
+// for the left factor, three transposes.
+constexpr int kPairUnits = 4, kTurnUnits = 3;
+
+ENGINE_INLINE void split_unit(const SplitArgs& s, int64_t line, int64_t k, int unit, char* tile,
+                              Parts& turned, vf& bad) {
+    if (unit >= kPairUnits) {
+        const int p = unit - kPairUnits;
+        store_transposed(turned.part[p], tile + p * kSplitPart);
+        return;
+    }
     const int64_t rest = s.length - line;
     const int n = static_cast<int>(rest < 0 ? 0 : rest < 16 ? rest : 16);
-    Parts turned;
-    for (int i = 0; i < 16; ++i) {
+    for (int i = unit * 4; i < unit * 4 + 4; ++i) {
         vf rows[2];
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
             const int64_t depth = k + 16 * j + i;
-            rows[j] = depth >= s.count ? zero() : load_some(s.rows[depth] + line, n);
+            rows[j] = depth >= s.count ? zero() : load_some(s.rows[depth] + s.first + line, n);
         }
         __m512i parts[3];
         split_pair(rows[0], rows[1], parts, bad);
@@ -130,8 +139,6 @@ ENGINE_INLINE void split_depths(const SplitArgs& s, int64_t line, int64_t k, cha
             else
                 turned.part[p][i] = parts[p];
     }
-    if (!s.right)
-        for (int p = 0; p < 3; ++p) store_transposed(turned.part[p], tile + p * kSplitPart);
 }
 
 struct TileConfig {
@@ -168,7 +175,7 @@ struct Splitting {
     const float* const* lines;  // of the panel, `pitch` pointers from tap to tap
     int64_t pitch, count, tap_depth;
     char* panel;
-    int64_t pieces;  // that are left; one is 32 numbers of a line
+    int64_t units;   // that are left; one is 32 numbers of a line
     int64_t steps;   // of a line
     // The next piece, and how many after it follow in memory, itself counted.
     const float* from;
@@ -214,7 +221,7 @@ ENGINE_INLINE void split_piece(Splitting& b) {
     b.from += kSplitDepth;
     b.to += kSplitStep;
     if (b.scale) b.scale += kSplitDepth, b.shift += kSplitDepth;
-    if (--b.pieces && --b.run == 0) next_run(b);
+    if (--b.units && --b.run == 0) next_run(b);
 }
 
 ENGINE_INLINE int64_t rows_from(const SplitStreamArgs& g, int64_t row) {
@@ -228,13 +235,44 @@ void start_splitting(const SplitStreamArgs& g, int64_t row, Splitting& b) {
     b.tap_depth = g.tap_depth;
     b.panel = g.left + row / kSplitLines % 2 * g.steps * kSplitStep;
     b.steps = g.steps;
-    b.pieces = kSplitLines * g.steps;
+    b.units = kSplitLines * g.steps;
     b.whole = g.tap_depth % kSplitDepth == 0;
     b.line = -1;
     b.tap = g.steps;
     b.scale = b.shift = nullptr;
     next_run(b);
     b.scale = g.scale, b.shift = g.shift, b.before = g.before;
+}
+
+// Panels to be split by depth, unit by unit.
+struct SplittingDepths {
+    const SplitArgs* job;
+    int64_t units;  // that are left, of all jobs
+    int64_t line, k;
+    int unit;
+    Parts turned;
+    vf bad;
+};
+
+ENGINE_INLINE int64_t units_of(const SplitArgs& s) {
+    return (s.count + kSplitDepth - 1) / kSplitDepth * 2 *
+           (s.right ? kPairUnits : kPairUnits + kTurnUnits);
+}
+
+ENGINE_INLINE void split_piece(SplittingDepths& b) {
+    const SplitArgs& s = *b.job;
+    char* tile = static_cast<char*>(s.panel) + b.k / kSplitDepth * kSplitStep + b.line * 64;
+    split_unit(s, b.line, b.k, b.unit, tile, b.turned, b.bad);
+    --b.units;
+    if (++b.unit < (s.right ? kPairUnits : kPairUnits + kTurnUnits)) return;
+    b.unit = 0;
+    b.line += 16;
+    if (b.line < kSplitLines) return;
+    b.line = 0;
+    b.k += kSplitDepth;
+    if (b.k < s.count) return;
+    b.k = 0;
+    ++b.job;
 }
 
 // What a product does with its 32 x 32 sums, of which rows x columns are wanted.
@@ -248,14 +286,15 @@ struct Target {
     int64_t residual_row;
 };
 
-ENGINE_INLINE void work(Splitting* other, int64_t pieces) {
-    if (!other) return;
-    for (int64_t i = 0; i < pieces && other->pieces; ++i) split_piece(*other);
+template <class Other>
+ENGINE_INLINE void work(Other& other, int64_t units) {
+    for (int64_t i = 0; i < units && other.units; ++i) split_piece(other);
 }
 
-// After each four tiles so many pieces of the other work are done.
+// After each four tiles so many units of the other work are done.
+template <class Other>
 ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t steps, const Target& t,
-                                Splitting* other, int64_t pieces) {
+                                Other& other, int64_t units) {
     const bool whole = t.rows == kSplitLines && t.columns == kSplitLines;
     const int64_t row_bytes = t.c_row * static_cast<int64_t>(sizeof(float));
     fence();
@@ -275,22 +314,22 @@ ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t ste
         load_left<2>(left);
         load_right<0>(right);
         multiply_tiles();
-        work(other, pieces);
+        work(other, units);
         load_left<1>(left);
         multiply_tiles();
-        work(other, pieces);
+        work(other, units);
         load_right<1>(right);
         multiply_tiles();
-        work(other, pieces);
+        work(other, units);
         load_left<0>(left);
         multiply_tiles();
-        work(other, pieces);
+        work(other, units);
         load_right<0>(right);
         multiply_tiles();
-        work(other, pieces);
+        work(other, units);
         load_right<2>(right);
         multiply_tiles();
-        work(other, pieces);
+        work(other, units);
         left += kSplitStep;
         right += kSplitStep;
         // Without a multiply-add now and then the vector units are switched off after about 2000
@@ -329,28 +368,36 @@ const TileConfig kConfig;
 }  // namespace
 
 void split(const SplitArgs& s) {
+    if (s.by_depth) {
+        SplittingDepths work{&s, units_of(s), 0, 0, 0, {}, zero()};
+        while (work.units) split_piece(work);
+        if (any(is_nan(work.bad))) *s.spoiled = 1;
+        return;
+    }
     char* panel = static_cast<char*>(s.panel);
-    const int64_t depth = s.by_depth ? s.count : s.length;
     vf bad = zero();
-    for (int64_t k = 0; k < depth; k += kSplitDepth, panel += kSplitStep)
+    for (int64_t k = 0; k < s.length; k += kSplitDepth, panel += kSplitStep)
         for (int64_t line = 0; line < kSplitLines; line += 16)
-            if (s.by_depth)
-                split_depths(s, line, k, panel + line * 64, bad);
-            else
-                split_lines(s, line, k, panel + line * 64, bad);
+            split_lines(s, line, k, panel + line * 64, bad);
     if (any(is_nan(bad))) *s.spoiled = 1;
 }
 
 void split_product(const SplitProductArgs& g) {
     _tile_loadconfig(&kConfig);
+    SplittingDepths other{g.others, 0, 0, 0, 0, {}, zero()};
+    for (int64_t i = 0; i < g.other_count; ++i) other.units += units_of(g.others[i]);
+    const int64_t groups = 6 * g.steps * ((g.rows + kSplitLines - 1) / kSplitLines);
+    const int64_t units = (other.units + groups - 1) / groups;
     for (int64_t i = 0; i < g.rows; i += kSplitLines) {
         const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
         product_tile(g.left + i / kSplitLines * g.left_panel, g.right, g.steps,
                      {g.c + i * g.c_row, g.c_row, rows, g.columns, g.accumulate, Activation::none,
                       nullptr, nullptr, 0},
-                     nullptr, 0);
+                     other, units);
     }
     _tile_release();
+    while (other.units) split_piece(other);
+    if (g.other_count && any(is_nan(other.bad))) *g.others->spoiled = 1;
 }
 
 void split_stream(const SplitStreamArgs& g) {
@@ -358,10 +405,10 @@ void split_stream(const SplitStreamArgs& g) {
     Splitting next;
     next.bad = zero();
     start_splitting(g, 0, next);
-    while (next.pieces) split_piece(next);
+    while (next.units) split_piece(next);
     // So many after each four tiles that the panel is split when the one before is multiplied.
     const int64_t panels = (g.columns + kSplitLines - 1) / kSplitLines;
-    const int64_t pieces = (kSplitLines + 6 * panels - 1) / (6 * panels);
+    const int64_t units = (kSplitLines + 6 * panels - 1) / (6 * panels);
     for (int64_t row = 0; row < g.rows; row += kSplitLines) {
         const char* left = g.left + row / kSplitLines % 2 * g.steps * kSplitStep;
         if (row + kSplitLines < g.rows) start_splitting(g, row + kSplitLines, next);
@@ -373,7 +420,7 @@ void split_stream(const SplitStreamArgs& g) {
                  rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
                  g.bias ? g.bias + column : nullptr,
                  g.residual ? g.residual + row * g.residual_row + column : nullptr, g.residual_row},
-                &next, pieces);
+                next, units);
         }
     }
     if (any(is_nan(next.bad))) *g.spoiled = 1;
@@ -427,7 +474,7 @@ void split_prepared(const SplitArgs& s, const float* scale, const float* shift, 
         for (int64_t k = 0; k < padded; ++k) {
             float rest = 0.0f;
             if (line < lines && k < depth) {
-                rest = s.by_depth ? s.rows[k][line] : s.rows[line][k];
+                rest = s.by_depth ? s.rows[k][s.first + line] : s.rows[line][s.first + k];
                 if (scale) store_n(&rest, activate(before, set1(rest * scale[k] + shift[k])), 1);
             }
             for (int part = 0; part < 3; ++part) {
@@ -444,6 +491,7 @@ void split_prepared(const SplitArgs& s, const float* scale, const float* shift, 
 void split(const SplitArgs& s) { split_prepared(s, nullptr, nullptr, Activation::none); }
 
 void split_product(const SplitProductArgs& g) {
+    for (int64_t i = 0; i < g.other_count; ++i) split(g.others[i]);
     for (int64_t i = 0; i < g.rows; ++i)
         for (int64_t j = 0; j < g.columns; ++j) {
             const char* left = g.left + i / kSplitLines * g.left_panel;
@@ -470,7 +518,7 @@ void split_stream(const SplitStreamArgs& g) {
         for (int64_t j = 0; j < g.columns; j += kSplitLines)
             split_product({g.left, 0, g.right + j / kSplitLines * g.right_panel, g.steps, c + j,
                            g.c_row, rows, g.columns - j < kSplitLines ? g.columns - j : kSplitLines,
-                           g.accumulate});
+                           g.accumulate, nullptr, 0});
         for (int64_t i = 0; i < rows; ++i)
             for (int64_t j = 0; j < g.columns; ++j) {
                 float y = c[i * g.c_row + j];

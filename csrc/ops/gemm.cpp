@@ -216,7 +216,7 @@ RowPointers pointers_to(const Rows& r) {
 void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, float* sums) {
     const int64_t m = a.columns, n = b.columns, lanes = kernels().lanes;
     if (m == 0 || n == 0) return;
-    if (takes_split(m, n, 1, depth) &&
+    if (takes_split_transposed(m, 1, n, depth) &&
         run_split_transposed(pointers_to(a), m, pointers_to(b), 1, n, depth, c)) {
         if (sums) column_sums(a.data, a.row, depth, m, sums);
         return;

@@ -14,9 +14,10 @@ namespace {
 // cache.
 constexpr int64_t kBlockPanels = 8;
 constexpr int64_t kRightBytes = int64_t{800} << 10;
-// Steps of the depth that one pass of a transposed product takes: a panel of the right factor (96
-// KiB) and eight of the left one (768 KiB) stay in the second-level cache.
+// Steps of the depth that one pass takes: two panels of the left factor are 192 KiB.
 constexpr int64_t kPassSteps = 16;
+// Of a transposed product: a block of the left factor, and the next one, are 768 KiB.
+constexpr int64_t kPassDepth = 8 * kSplitDepth;
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -40,16 +41,26 @@ void set_split_products(std::optional<bool> on) {
     split_switch = !on ? Switch::unset : *on ? Switch::on : Switch::off;
 }
 
+namespace {
+
+// The share of a panel's lines that is not padding.
+double use(int64_t size) {
+    return static_cast<double>(size) / static_cast<double>(round_up(size, kSplitLines));
+}
+
+}  // namespace
+
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth) {
-    if (!split_products() || rows < kSplitLines) return false;
-    const auto use = [](int64_t size) {
-        return static_cast<double>(size) / static_cast<double>(round_up(size, kSplitLines));
-    };
-    // Tiles multiply 2.6 times as fast as vectors, but no faster than a splitting of the left
-    // factor that few columns pay for.
-    if (columns < 96) return false;
-    return use(rows) * use(columns) * use(tap_depth) > 0.5 &&
+    // Tiles multiply 2.6 times as fast as vectors, but few columns do not pay for splitting the left
+    // factor.
+    return split_products() && rows >= kSplitLines && columns >= 96 &&
+           use(rows) * use(columns) * use(tap_depth) > 0.5 &&
            2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
+}
+
+bool takes_split_transposed(int64_t m, int64_t taps, int64_t columns, int64_t depth) {
+    return split_products() && m >= 64 && columns >= kSplitLines && depth >= 2 * kSplitDepth &&
+           use(m) * use(columns) > 0.5 && 2 * m * columns * taps * depth >= (int64_t{1} << 20);
 }
 
 SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, int64_t tap_depth,
@@ -186,65 +197,104 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
 
 bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b, int64_t taps,
                           int64_t columns, int64_t depth, float* c) {
-    constexpr int64_t kPass = kPassSteps * kSplitDepth;
     const int64_t n = taps * columns;
+    // The left factor is transposed while it is split: better the smaller one, and then the result,
+    // as long as it makes one block: the right one is split again for each.
+    if (taps == 1 && m > n && n <= kBlockPanels * kSplitLines) {
+        Workspace turned(static_cast<size_t>(m * n) * sizeof(float));
+        if (!run_split_transposed(b, n, a, 1, m, depth, turned.f32())) return false;
+        parallel_for((m + 63) / 64, std::max<int64_t>(1, 256 / n),
+                     [&](int64_t begin, int64_t end, int) {
+                         const int64_t first = begin * 64, last = std::min(m, end * 64);
+                         kernels().transpose(
+                             {turned.f32() + first, m, n, last - first, c + first * n, n});
+                     });
+        return true;
+    }
     const int64_t m_panels = (m + kSplitLines - 1) / kSplitLines;
     const int64_t tap_panels = (columns + kSplitLines - 1) / kSplitLines;
     // Few results: each part of the depth has results of its own, added in order afterwards. Many:
     // the parts share them, by blocks of a's columns, then by panels of b's.
-    const int64_t passes = (depth + kPass - 1) / kPass;
-    const int64_t parts =
-        std::max<int64_t>(1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
+    const int64_t passes = (depth + kPassDepth - 1) / kPassDepth;
+    const int64_t parts = std::max<int64_t>(
+        1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
     const int64_t m_blocks = (m_panels + kBlockPanels - 1) / kBlockPanels;
     const int64_t n_shares =
         std::max<int64_t>(1, std::min(taps * tap_panels, 8 / (parts * m_blocks)));
     const int64_t panel_bytes =
-        std::min(kPass, round_up(depth, kSplitDepth)) / kSplitDepth * kSplitStep;
+        std::min(kPassDepth, round_up(depth, kSplitDepth)) / kSplitDepth * kSplitStep;
     const int64_t block = (m_panels + m_blocks - 1) / m_blocks;
-    const int64_t own_bytes = (block + 1) * panel_bytes;
+    const int64_t own_bytes = 2 * (block + 1) * panel_bytes;
     Workspace scratch(static_cast<size_t>(num_threads() * own_bytes));
     Workspace more(static_cast<size_t>((parts - 1) * m * n) * sizeof(float));
     std::atomic<int32_t> spoiled{0};
     parallel_for(parts * m_blocks * n_shares, [&](int64_t begin, int64_t end, int thread) {
         char* own = aligned(scratch, thread * own_bytes);
-        char* own_right = own + block * panel_bytes;
+        char* own_right = own + 2 * block * panel_bytes;
         int32_t bad = 0;
-        const float *a_rows[kPass], *b_rows[kPass], *lines[kPass];
-        for (int64_t item = begin; item < end; ++item) {
+        const float *a_rows[2][kPassDepth], *b_rows[2][kPassDepth];
+        for (int64_t item = begin; item < end && !bad; ++item) {
             const int64_t part = item / (m_blocks * n_shares);
             const int64_t mb = item / n_shares % m_blocks, share = item % n_shares;
             const int64_t low = m_panels * mb / m_blocks, high = m_panels * (mb + 1) / m_blocks;
             const int64_t all = taps * tap_panels;
             const int64_t q0 = all * share / n_shares, q1 = all * (share + 1) / n_shares;
             float* target = part == 0 ? c : more.f32() + (part - 1) * m * n;
-            const int64_t first = passes * part / parts * kPass,
-                          last = std::min(depth, passes * (part + 1) / parts * kPass);
-            for (int64_t p = first; p < last && !bad; p += kPass) {
-                const int64_t count = std::min(kPass, last - p);
-                a(0, p, count, a_rows);
-                for (int64_t q = low; q < high; ++q) {
-                    const int64_t line = q * kSplitLines;
-                    for (int64_t k = 0; k < count; ++k) lines[k] = a_rows[k] + line;
-                    kernels().split({lines, count, std::min<int64_t>(kSplitLines, m - line), true,
-                                     false, own + (q - low) * panel_bytes, &bad});
+            const int64_t p0 = passes * part / parts, p1 = passes * (part + 1) / parts;
+            const auto count = [&](int64_t p) {
+                return std::min(kPassDepth, depth - p * kPassDepth);
+            };
+            const auto left_job = [&](int64_t p, int64_t q) {
+                const int64_t line = q * kSplitLines;
+                return SplitArgs{a_rows[p % 2], count(p), std::min<int64_t>(kSplitLines, m - line),
+                                 true, false, own + (p % 2 * block + q - low) * panel_bytes, &bad,
+                                 line};
+            };
+            // Panel q of pass p is number `turn` in the order of the products; pointers are kept
+            // from panel to panel of a tap.
+            int64_t rows_of = -1, rows_at = 1;
+            const auto right_job = [&](int64_t p, int64_t q, int64_t turn) {
+                const int64_t tap = q / tap_panels, column = q % tap_panels * kSplitLines;
+                if (rows_of != p * taps + tap) {
+                    rows_of = p * taps + tap, rows_at = 1 - rows_at;
+                    b(tap, p * kPassDepth, count(p), b_rows[rows_at]);
                 }
-                int64_t tap_of_rows = -1;
-                for (int64_t q = q0; q < q1; ++q) {
+                return SplitArgs{b_rows[rows_at], count(p),
+                                 std::min<int64_t>(kSplitLines, columns - column), true, true,
+                                 own_right + turn % 2 * panel_bytes, &bad, column};
+            };
+            // While a panel of b is multiplied, the next one is split, and a share of the next
+            // pass's panels of a.
+            a(0, p0 * kPassDepth, count(p0), a_rows[p0 % 2]);
+            for (int64_t q = low; q < high; ++q) kernels().split(left_job(p0, q));
+            int64_t turn = 0;
+            kernels().split(right_job(p0, q0, turn));
+            for (int64_t p = p0; p < p1 && !bad; ++p) {
+                if (p + 1 < p1) a(0, (p + 1) * kPassDepth, count(p + 1), a_rows[(p + 1) % 2]);
+                for (int64_t q = q0; q < q1; ++q, ++turn) {
+                    SplitArgs jobs[kBlockPanels + 1];
+                    int64_t job_count = 0;
+                    if (q + 1 < q1)
+                        jobs[job_count++] = right_job(p, q + 1, turn + 1);
+                    else if (p + 1 < p1)
+                        jobs[job_count++] = right_job(p + 1, q0, turn + 1);
+                    const int64_t first = low + (high - low) * (q - q0) / (q1 - q0),
+                                  last = low + (high - low) * (q - q0 + 1) / (q1 - q0);
+                    for (int64_t l = first; l < last && p + 1 < p1; ++l)
+                        jobs[job_count++] = left_job(p + 1, l);
                     const int64_t tap = q / tap_panels, column = q % tap_panels * kSplitLines;
-                    if (tap != tap_of_rows) b(tap, p, count, b_rows);
-                    tap_of_rows = tap;
-                    for (int64_t k = 0; k < count; ++k) lines[k] = b_rows[k] + column;
                     SplitProductArgs g{};
-                    g.columns = std::min<int64_t>(kSplitLines, columns - column);
-                    kernels().split({lines, count, g.columns, true, true, own_right, &bad});
-                    g.left = own;
+                    g.left = own + p % 2 * block * panel_bytes;
                     g.left_panel = panel_bytes;
-                    g.right = own_right;
-                    g.steps = (count + kSplitDepth - 1) / kSplitDepth;
+                    g.right = own_right + turn % 2 * panel_bytes;
+                    g.steps = (count(p) + kSplitDepth - 1) / kSplitDepth;
                     g.c = target + low * kSplitLines * n + tap * columns + column;
                     g.c_row = n;
                     g.rows = std::min(m, high * kSplitLines) - low * kSplitLines;
-                    g.accumulate = p > first;
+                    g.columns = std::min<int64_t>(kSplitLines, columns - column);
+                    g.accumulate = p > p0;
+                    g.others = jobs;
+                    g.other_count = job_count;
                     kernels().split_product(g);
                 }
             }

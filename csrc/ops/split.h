@@ -41,6 +41,7 @@ void set_split_products(std::optional<bool> on);  // nothing: the default
 
 // Whether a product of these sizes is faster on matrix tiles than on vectors.
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth);
+bool takes_split_transposed(int64_t m, int64_t taps, int64_t columns, int64_t depth);
 
 // Number k of tap t of column j is source[taps[t] + k * row + j * column]; row or column is 1.
 SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, int64_t tap_depth,

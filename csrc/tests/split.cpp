@@ -60,7 +60,7 @@ void check_product(int64_t rows, int64_t columns, int64_t depth, bool left_by_de
     Numbers(3).fill(c);
     const std::vector<float> before(c.data(), c.data() + c.size());
     kernels().split_product(
-        {left.data(), 0, right.data(), steps, c, c_row, rows, columns, accumulate});
+        {left.data(), 0, right.data(), steps, c, c_row, rows, columns, accumulate, nullptr, 0});
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = 0; j < c_row && i * c_row + j < c.size(); ++j) {
             const int64_t at = i * c_row + j;
@@ -157,7 +157,7 @@ TEST(split_keeps_every_bit_of_a_product) {
     int32_t spoiled = 0;
     kernels().split({rows_a.data(), 32, kDepth, false, false, left.data(), &spoiled});
     kernels().split({rows_b.data(), 32, kDepth, false, true, right.data(), &spoiled});
-    kernels().split_product({left.data(), 0, right.data(), 1, c, 32, 32, 32, false});
+    kernels().split_product({left.data(), 0, right.data(), 1, c, 32, 32, 32, false, nullptr, 0});
     for (int64_t i = 0; i < 32; ++i)
         for (int64_t j = 0; j < 32; ++j) {
             double sum = 0;
