@@ -38,15 +38,15 @@ KERNEL_FLAGS = ["-fwrapv", "-Wno-unknown-warning-option", "-Wno-uninitialized", 
 OPENMP_FLAGS = ["-fopenmp"]
 
 
-def instruction_sets() -> list[tuple[str, list[str]]]:
-    """Rows of csrc/isa.txt that fit this machine's architecture, as (name, flags)."""
+def instruction_sets() -> list[tuple[str, list[str], str]]:
+    """Rows of csrc/isa.txt that fit this machine's architecture, as (name, flags, base or "")."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
     rows = []
     for line in (CSRC / "isa.txt").read_text().splitlines():
         if line.strip() and not line.startswith("#"):
-            name, architecture, flags = (field.strip() for field in line.split("|"))
+            name, architecture, flags, *base = (field.strip() for field in line.split("|"))
             if architecture in ("any", machine):
-                rows.append((name, flags.split()))
+                rows.append((name, flags.split(), *base, "")[:3])
     return rows
 
 
@@ -88,7 +88,7 @@ class BuildExt(build_ext):
         python_include = [f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}"]
         extra = shlex.split(os.environ.get("ENGINE_CXXFLAGS", ""))
         isas = instruction_sets()
-        isa_list = "-DENGINE_ISA_LIST(X)=" + " ".join(f"X({name})" for name, _ in isas)
+        isa_list = "-DENGINE_ISA_LIST(X)=" + " ".join(f"X({name})" for name, *_ in isas)
         temp = Path(self.build_temp).resolve()
 
         jobs: list[tuple[list[str], Path]] = []
@@ -104,13 +104,12 @@ class BuildExt(build_ext):
                 flags += python_include if part == "bindings" else []
                 flags += OPENMP_FLAGS if source.name == "parallel.cpp" else []
                 add(source, temp / part, flags)
-        for name, isa_flags in isas:
-            for source in sorted((CSRC / "kernels").glob("*.cpp")):
-                add(
-                    source,
-                    temp / "kernels" / name,
-                    [*KERNEL_FLAGS, *isa_flags, f"-DENGINE_ISA={name}", f"-DENGINE_ISA_IS_{name}=1"],
-                )
+        for name, isa_flags, base in isas:
+            own = [*KERNEL_FLAGS, *isa_flags, f"-DENGINE_ISA={name}", f"-DENGINE_ISA_IS_{name}=1"]
+            own += [f"-DENGINE_ISA_BASE={base}"] if base else []
+            sources = [CSRC / "kernels" / "table.cpp", *(CSRC / "kernels" / name).glob("*.cpp")]
+            for source in sorted(sources if base else (CSRC / "kernels").glob("*.cpp")):
+                add(source, temp / "kernels" / name, own)
 
         workers = int(os.environ.get("ENGINE_BUILD_JOBS", 0)) or os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:

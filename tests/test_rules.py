@@ -239,7 +239,7 @@ def test_every_listed_kernel_exists_and_every_kernel_is_listed() -> None:
         name
         for path in sources("dispatch")
         if path.suffix == ".def"
-        for name in re.findall(r"^\s*KERNEL\(\s*(\w+)", path.read_text(), re.M)
+        for name in re.findall(r"^\s*(?:TILE_)?KERNEL\(\s*(\w+)", path.read_text(), re.M)
     }
     defined = set()
     for path in sources("kernels"):
@@ -320,8 +320,8 @@ def test_no_instruction_stands_outside_its_namespace() -> None:
         if home == "avx2" and not NEEDS_AVX512.search(instruction):
             continue
         leaks.setdefault(function, instruction)
-    for isa in ("generic", "avx2", "avx512", "amx"):
-        assert list(homes.values()).count(isa) > 20, f"only few functions of {isa} were seen"
+    for isa, least in (("generic", 20), ("avx2", 20), ("avx512", 20), ("amx", 2)):
+        assert list(homes.values()).count(isa) > least, f"only few functions of {isa} were seen"
     shown = "\n".join(f"{name}: {instruction}" for name, instruction in list(leaks.items())[:20])
     assert not leaks, f"{len(leaks)} functions:\n{shown}"
 

@@ -1,5 +1,5 @@
-// Arguments of the kernels in csrc/kernels/split.cpp: products of matrices whose numbers are split
-// into three bfloat16 each.
+// Arguments of the kernels in csrc/kernels/amx/split.cpp (and split.cpp): products of matrices
+// whose numbers are split into three bfloat16 each.
 #pragma once
 
 #include <cstddef>

@@ -7,8 +7,8 @@ namespace engine {
 
 struct KernelTable {
     const char* isa;
-    int lanes;        // floats per vector
-    bool split_products;  // whether matrix tiles make kernels/split.cpp faster than `gemm`
+    int lanes;            // floats per vector
+    bool split_products;  // whether matrix tiles make kernels/amx/split.cpp faster than `gemm`
     bool wide_tiles;      // whether products run as well with four vectors to a row as with two
 #define KERNEL(name, Args) void (*name)(const Args&);
 #include "dispatch/kernels.def"

@@ -4,10 +4,25 @@
 #include "simd/simd.h"
 #include "simd/tune.h"
 
+// The instruction set whose kernels serve where this one has none of its own.
+#ifdef ENGINE_ISA_BASE
+#define ENGINE_KERNELS ENGINE_ISA_BASE
+#else
+#define ENGINE_KERNELS ENGINE_ISA
+#endif
+
 namespace engine {
+
+namespace ENGINE_KERNELS {
+#define KERNEL(name, Args) void name(const Args&);
+#include "dispatch/kernels.def"
+#undef KERNEL
+}  // namespace ENGINE_KERNELS
+
 namespace ENGINE_ISA {
 
-#define KERNEL(name, Args) void name(const Args&);
+#define KERNEL(name, Args)
+#define TILE_KERNEL(name, Args) void name(const Args&);
 #include "dispatch/kernels.def"
 #undef KERNEL
 
@@ -23,7 +38,8 @@ const KernelTable kTable = {
     false,
 #endif
     kRows4 >= 6,
-#define KERNEL(name, Args) &name,
+#define KERNEL(name, Args) &ENGINE_KERNELS::name,
+#define TILE_KERNEL(name, Args) &ENGINE_ISA::name,
 #include "dispatch/kernels.def"
 #undef KERNEL
 };

@@ -51,8 +51,8 @@ double use(int64_t size) {
 }  // namespace
 
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth) {
-    // Tiles multiply 2.6 times as fast as vectors, but few columns do not pay for splitting the left
-    // factor.
+    // Tiles multiply 2.6 times as fast as vectors, but few columns do not pay for splitting the
+    // left factor.
     return split_products() && rows >= kSplitLines && columns >= 96 &&
            use(rows) * use(columns) * use(tap_depth) > 0.5 &&
            2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
@@ -203,12 +203,11 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
     if (taps == 1 && m > n && n <= kBlockPanels * kSplitLines) {
         Workspace turned(static_cast<size_t>(m * n) * sizeof(float));
         if (!run_split_transposed(b, n, a, 1, m, depth, turned.f32())) return false;
-        parallel_for((m + 63) / 64, std::max<int64_t>(1, 256 / n),
-                     [&](int64_t begin, int64_t end, int) {
-                         const int64_t first = begin * 64, last = std::min(m, end * 64);
-                         kernels().transpose(
-                             {turned.f32() + first, m, n, last - first, c + first * n, n});
-                     });
+        parallel_for(
+            (m + 63) / 64, std::max<int64_t>(1, 256 / n), [&](int64_t begin, int64_t end, int) {
+                const int64_t first = begin * 64, last = std::min(m, end * 64);
+                kernels().transpose({turned.f32() + first, m, n, last - first, c + first * n, n});
+            });
         return true;
     }
     const int64_t m_panels = (m + kSplitLines - 1) / kSplitLines;
@@ -216,8 +215,8 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
     // Few results: each part of the depth has results of its own, added in order afterwards. Many:
     // the parts share them, by blocks of a's columns, then by panels of b's.
     const int64_t passes = (depth + kPassDepth - 1) / kPassDepth;
-    const int64_t parts = std::max<int64_t>(
-        1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
+    const int64_t parts =
+        std::max<int64_t>(1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
     const int64_t m_blocks = (m_panels + kBlockPanels - 1) / kBlockPanels;
     const int64_t n_shares =
         std::max<int64_t>(1, std::min(taps * tap_panels, 8 / (parts * m_blocks)));
@@ -246,9 +245,10 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
             };
             const auto left_job = [&](int64_t p, int64_t q) {
                 const int64_t line = q * kSplitLines;
-                return SplitArgs{a_rows[p % 2], count(p), std::min<int64_t>(kSplitLines, m - line),
-                                 true, false, own + (p % 2 * block + q - low) * panel_bytes, &bad,
-                                 line};
+                return SplitArgs{
+                    a_rows[p % 2], count(p), std::min<int64_t>(kSplitLines, m - line),
+                    true,          false,    own + (p % 2 * block + q - low) * panel_bytes,
+                    &bad,          line};
             };
             // Panel q of pass p is number `turn` in the order of the products; pointers are kept
             // from panel to panel of a tap.
@@ -259,9 +259,14 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
                     rows_of = p * taps + tap, rows_at = 1 - rows_at;
                     b(tap, p * kPassDepth, count(p), b_rows[rows_at]);
                 }
-                return SplitArgs{b_rows[rows_at], count(p),
-                                 std::min<int64_t>(kSplitLines, columns - column), true, true,
-                                 own_right + turn % 2 * panel_bytes, &bad, column};
+                return SplitArgs{b_rows[rows_at],
+                                 count(p),
+                                 std::min<int64_t>(kSplitLines, columns - column),
+                                 true,
+                                 true,
+                                 own_right + turn % 2 * panel_bytes,
+                                 &bad,
+                                 column};
             };
             // While a panel of b is multiplied, the next one is split, and a share of the next
             // pass's panels of a.

@@ -1,4 +1,4 @@
-// Products on matrix tiles: floats as sums of three bfloat16 (kernels/split.cpp says how).
+// Products on matrix tiles: floats as sums of three bfloat16 (kernels/amx/split.cpp says how).
 #pragma once
 
 #include <functional>

@@ -1,0 +1,426 @@
+// Products on matrix tiles (AMX): a float is the sum of three bfloat16, h + m + l, each the rounded
+// rest of those before, and holds all 24 bits in them. Of the nine products of parts, h*h, h*m,
+// m*h, m*m, h*l and l*h are added up in floats; what m*l, l*m and l*l would add lies below the last
+// bit. The error is that of a float sum or smaller (tests/split.cpp), at six tile products of 16 x
+// 16 x 32 in 96 cycles: 2.6 times the multiply-adds of two AVX-512 units. Source of the method: G.
+// Henry, P. T. P. Tang, A. Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype for
+// Higher-Precision Computations", ARITH 2019.
+//
+// 2 x 2 tiles of C, two of the left and two of the right factor fill the eight tile registers.
+// Seven pairs of loads serve the six products of parts; each is used twice at once.
+#include "dispatch/args.h"
+#include "kernels/activate.h"
+#include "simd/simd.h"
+
+namespace engine {
+namespace ENGINE_ISA {
+
+namespace {
+
+// Sixteen vectors of each part.
+struct Parts {
+    __m512i part[3][16];
+};
+
+// parts[p]: in the low halves part p of a's sixteen numbers, in the high halves of b's. Rounding
+// adds half of the last bit that stays; what is left for the third part has no more than eight
+// bits. bad turns NaN when a number is not finite or rounds to infinity: its rest is not finite.
+ENGINE_INLINE void split_pair(vf a, vf b, __m512i (&parts)[3], vf& bad) {
+    const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(-0x10000);
+#pragma GCC unroll 2
+    for (int p = 0; p < 2; ++p) {
+        const __m512i x = _mm512_add_epi32(_mm512_castps_si512(a), half);
+        const __m512i y = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(b), half), upper);
+        parts[p] = _mm512_or_si512(_mm512_srli_epi32(x, 16), y);
+        a = a - _mm512_castsi512_ps(_mm512_and_si512(x, upper));
+        b = b - _mm512_castsi512_ps(y);
+        if (p == 0) bad = fma(b, zero(), fma(a, zero(), bad));
+    }
+    parts[2] = _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(a), 16),
+                               _mm512_and_si512(_mm512_castps_si512(b), upper));
+}
+
+// The 16 x 16 matrix of dwords, transposed.
+ENGINE_INLINE void transpose16(__m512i (&r)[16]) {
+    __m512i t[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+ENGINE_INLINE void store_transposed(__m512i (&rows)[16], char* tile) {
+    transpose16(rows);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) _mm512_store_si512(tile + i * 64, rows[i]);
+}
+
+// Lines as rows of the source: sixteen lines, 32 of their depth.
+ENGINE_INLINE void split_lines(const SplitArgs& s, int64_t line, int64_t k, char* tile, vf& bad) {
+    const int n = static_cast<int>(s.length - k < 32 ? s.length - k : 32);
+    const int low = n < 16 ? n : 16;
+    Parts turned;
+    for (int i = 0; i < 16; ++i) {
+        __m512i parts[3];
+        if (line + i < s.count) {
+            const float* row = s.rows[line + i] + s.first + k;
+            if (n == 32)
+                split_pair(load(row), load(row + 16), parts, bad);
+            else
+                split_pair(load_n(row, low), load_n(row + low, n - low), parts, bad);
+        } else {
+            parts[0] = parts[1] = parts[2] = _mm512_setzero_si512();
+        }
+#pragma GCC unroll 3
+        for (int p = 0; p < 3; ++p)
+            if (s.right)
+                turned.part[p][i] = parts[p];
+            else
+                _mm512_store_si512(tile + p * kSplitPart + i * 64, parts[p]);
+    }
+    if (s.right)
+        for (int p = 0; p < 3; ++p) store_transposed(turned.part[p], tile + p * kSplitPart);
+}
+
+// Depths as rows of the source: 32 depths, sixteen of their lines. Done in units of about 100
+// instructions, small enough to stand between two products: four times four pairs of depths, then,
+// for the left factor, three transposes.
+constexpr int kPairUnits = 4, kTurnUnits = 3;
+
+ENGINE_INLINE void split_unit(const SplitArgs& s, int64_t line, int64_t k, int unit, char* tile,
+                              Parts& turned, vf& bad) {
+    if (unit >= kPairUnits) {
+        const int p = unit - kPairUnits;
+        store_transposed(turned.part[p], tile + p * kSplitPart);
+        return;
+    }
+    const int64_t rest = s.length - line;
+    const int n = static_cast<int>(rest < 0 ? 0 : rest < 16 ? rest : 16);
+    for (int i = unit * 4; i < unit * 4 + 4; ++i) {
+        vf rows[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+            const int64_t depth = k + 16 * j + i;
+            rows[j] = depth >= s.count ? zero() : load_some(s.rows[depth] + s.first + line, n);
+        }
+        __m512i parts[3];
+        split_pair(rows[0], rows[1], parts, bad);
+#pragma GCC unroll 3
+        for (int p = 0; p < 3; ++p)
+            if (s.right)
+                _mm512_store_si512(tile + p * kSplitPart + i * 64, parts[p]);
+            else
+                turned.part[p][i] = parts[p];
+    }
+}
+
+struct TileConfig {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+// The tile instructions of GCC's headers are assembler statements that say nothing about memory.
+ENGINE_INLINE void fence() { asm volatile("" ::: "memory"); }
+
+ENGINE_INLINE void multiply_tiles() {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+}
+
+template <int PART>
+ENGINE_INLINE void load_left(const char* step) {
+    _tile_loadd(4, step + PART * kSplitPart, 64);
+    _tile_loadd(5, step + PART * kSplitPart + 1024, 64);
+}
+
+template <int PART>
+ENGINE_INLINE void load_right(const char* step) {
+    _tile_loadd(6, step + PART * kSplitPart, 64);
+    _tile_loadd(7, step + PART * kSplitPart + 1024, 64);
+}
+
+// Work for the vector units and the memory beside the tile unit: pieces of it are done between the
+// products of tiles, few at a time, or the processor would not see the next products early enough.
+struct Splitting {
+    const float* const* lines;  // of the panel, `pitch` pointers from tap to tap
+    int64_t pitch, count, tap_depth;
+    char* panel;
+    int64_t units;  // that are left; one is 32 numbers of a line
+    int64_t steps;  // of a line
+    // The next piece, and how many after it follow in memory, itself counted.
+    const float* from;
+    char* to;
+    int64_t run;
+    int64_t line, tap;
+    const float *scale, *shift;  // of the next piece, or null
+    Activation before;
+    bool whole;  // no line and no number is missing
+    vf bad;
+};
+
+__attribute__((noinline)) void next_run(Splitting& b) {
+    const int64_t tap_steps = (b.tap_depth + kSplitDepth - 1) / kSplitDepth;
+    if ((b.tap + 1) * tap_steps < b.steps)
+        ++b.tap;
+    else
+        ++b.line, b.tap = 0;
+    if (b.line < b.count) b.from = b.lines[b.tap * b.pitch + b.line];
+    b.to = b.panel + b.tap * tap_steps * kSplitStep + b.line * 64;
+    b.run = tap_steps;
+    if (b.scale) b.scale -= tap_steps * kSplitDepth, b.shift -= tap_steps * kSplitDepth;
+}
+
+ENGINE_INLINE vf prepared(const Splitting& b, vf x, int64_t at, int n) {
+    if (!b.scale) return x;
+    return activate(b.before, fma(x, load_some(b.scale + at, n), load_some(b.shift + at, n)));
+}
+
+ENGINE_INLINE void split_piece(Splitting& b) {
+    __m512i parts[3];
+    const int64_t n = b.whole || b.run > 1 ? 32 : b.tap_depth % 32 ? b.tap_depth % 32 : 32;
+    if (b.line >= b.count) {
+        parts[0] = parts[1] = parts[2] = _mm512_setzero_si512();
+    } else {
+        const int low = static_cast<int>(n < 16 ? n : 16), high = static_cast<int>(n) - low;
+        const vf x = load_some(b.from, low);
+        const vf y = high == VL ? load(b.from + VL) : load_n(b.from + low, high);
+        split_pair(prepared(b, x, 0, low), prepared(b, y, low, high), parts, b.bad);
+    }
+#pragma GCC unroll 3
+    for (int p = 0; p < 3; ++p) _mm512_store_si512(b.to + p * kSplitPart, parts[p]);
+    b.from += kSplitDepth;
+    b.to += kSplitStep;
+    if (b.scale) b.scale += kSplitDepth, b.shift += kSplitDepth;
+    if (--b.units && --b.run == 0) next_run(b);
+}
+
+ENGINE_INLINE int64_t rows_from(const SplitStreamArgs& g, int64_t row) {
+    return g.rows - row < kSplitLines ? g.rows - row : kSplitLines;
+}
+
+void start_splitting(const SplitStreamArgs& g, int64_t row, Splitting& b) {
+    b.lines = g.lines + row;
+    b.pitch = g.rows;
+    b.count = rows_from(g, row);
+    b.tap_depth = g.tap_depth;
+    b.panel = g.left + row / kSplitLines % 2 * g.steps * kSplitStep;
+    b.steps = g.steps;
+    b.units = kSplitLines * g.steps;
+    b.whole = g.tap_depth % kSplitDepth == 0;
+    b.line = -1;
+    b.tap = g.steps;
+    b.scale = b.shift = nullptr;
+    next_run(b);
+    b.scale = g.scale, b.shift = g.shift, b.before = g.before;
+}
+
+// Panels to be split by depth, unit by unit.
+struct SplittingDepths {
+    const SplitArgs* job;
+    int64_t units;  // that are left, of all jobs
+    int64_t line, k;
+    int unit;
+    Parts turned;
+    vf bad;
+};
+
+ENGINE_INLINE int64_t units_of(const SplitArgs& s) {
+    return (s.count + kSplitDepth - 1) / kSplitDepth * 2 *
+           (s.right ? kPairUnits : kPairUnits + kTurnUnits);
+}
+
+ENGINE_INLINE void split_piece(SplittingDepths& b) {
+    const SplitArgs& s = *b.job;
+    char* tile = static_cast<char*>(s.panel) + b.k / kSplitDepth * kSplitStep + b.line * 64;
+    split_unit(s, b.line, b.k, b.unit, tile, b.turned, b.bad);
+    --b.units;
+    if (++b.unit < (s.right ? kPairUnits : kPairUnits + kTurnUnits)) return;
+    b.unit = 0;
+    b.line += 16;
+    if (b.line < kSplitLines) return;
+    b.line = 0;
+    b.k += kSplitDepth;
+    if (b.k < s.count) return;
+    b.k = 0;
+    ++b.job;
+}
+
+// What a product does with its 32 x 32 sums, of which rows x columns are wanted.
+struct Target {
+    float* c;
+    int64_t c_row, rows, columns;
+    bool accumulate;  // start from C
+    Activation activation;
+    const float* bias;
+    const float* residual;
+    int64_t residual_row;
+};
+
+template <class Other>
+ENGINE_INLINE void work(Other& other, int64_t units) {
+    for (int64_t i = 0; i < units && other.units; ++i) split_piece(other);
+}
+
+// After each four tiles so many units of the other work are done.
+template <class Other>
+ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t steps, const Target& t,
+                                Other& other, int64_t units) {
+    const bool whole = t.rows == kSplitLines && t.columns == kSplitLines;
+    const int64_t row_bytes = t.c_row * static_cast<int64_t>(sizeof(float));
+    fence();
+    if (whole && t.accumulate) {
+        _tile_loadd(0, t.c, row_bytes);
+        _tile_loadd(1, t.c + 16, row_bytes);
+        _tile_loadd(2, t.c + 16 * t.c_row, row_bytes);
+        _tile_loadd(3, t.c + 16 * t.c_row + 16, row_bytes);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    vf awake = zero();
+    for (int64_t s = 0; s < steps; ++s) {
+        load_left<2>(left);
+        load_right<0>(right);
+        multiply_tiles();
+        work(other, units);
+        load_left<1>(left);
+        multiply_tiles();
+        work(other, units);
+        load_right<1>(right);
+        multiply_tiles();
+        work(other, units);
+        load_left<0>(left);
+        multiply_tiles();
+        work(other, units);
+        load_right<0>(right);
+        multiply_tiles();
+        work(other, units);
+        load_right<2>(right);
+        multiply_tiles();
+        work(other, units);
+        left += kSplitStep;
+        right += kSplitStep;
+        // Without a multiply-add now and then the vector units are switched off after about 2000
+        // cycles, and the stores below wait for them for 1300.
+        asm volatile("vfmadd231ps %0, %0, %0" : "+v"(awake));
+    }
+    if (whole && !t.bias && !t.residual && t.activation == Activation::none) {
+        _tile_stored(0, t.c, row_bytes);
+        _tile_stored(1, t.c + 16, row_bytes);
+        _tile_stored(2, t.c + 16 * t.c_row, row_bytes);
+        _tile_stored(3, t.c + 16 * t.c_row + 16, row_bytes);
+        fence();
+        return;
+    }
+    alignas(64) float block[32 * 32];
+    _tile_stored(0, block, 128);
+    _tile_stored(1, block + 16, 128);
+    _tile_stored(2, block + 16 * 32, 128);
+    _tile_stored(3, block + 16 * 32 + 16, 128);
+    fence();
+    for (int64_t j = 0; j < t.columns; j += VL) {
+        const int n = lanes_left(t.columns - j);
+        const vf bias = t.bias ? load_some(t.bias + j, n) : zero();
+        for (int64_t r = 0; r < t.rows; ++r) {
+            float* to = t.c + r * t.c_row + j;
+            vf y = load(block + r * 32 + j) + bias;
+            if (t.accumulate && !whole) y = y + load_some(to, n);
+            if (t.residual) y = y + load_some(t.residual + r * t.residual_row + j, n);
+            store_some(to, activate(t.activation, y), n);
+        }
+    }
+}
+
+const TileConfig kConfig;
+
+}  // namespace
+
+void split(const SplitArgs& s) {
+    if (s.by_depth) {
+        SplittingDepths work{&s, units_of(s), 0, 0, 0, {}, zero()};
+        while (work.units) split_piece(work);
+        if (any(is_nan(work.bad))) *s.spoiled = 1;
+        return;
+    }
+    char* panel = static_cast<char*>(s.panel);
+    vf bad = zero();
+    for (int64_t k = 0; k < s.length; k += kSplitDepth, panel += kSplitStep)
+        for (int64_t line = 0; line < kSplitLines; line += 16)
+            split_lines(s, line, k, panel + line * 64, bad);
+    if (any(is_nan(bad))) *s.spoiled = 1;
+}
+
+void split_product(const SplitProductArgs& g) {
+    _tile_loadconfig(&kConfig);
+    SplittingDepths other{g.others, 0, 0, 0, 0, {}, zero()};
+    for (int64_t i = 0; i < g.other_count; ++i) other.units += units_of(g.others[i]);
+    const int64_t groups = 6 * g.steps * ((g.rows + kSplitLines - 1) / kSplitLines);
+    const int64_t units = (other.units + groups - 1) / groups;
+    for (int64_t i = 0; i < g.rows; i += kSplitLines) {
+        const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
+        product_tile(g.left + i / kSplitLines * g.left_panel, g.right, g.steps,
+                     {g.c + i * g.c_row, g.c_row, rows, g.columns, g.accumulate, Activation::none,
+                      nullptr, nullptr, 0},
+                     other, units);
+    }
+    _tile_release();
+    while (other.units) split_piece(other);
+    if (g.other_count && any(is_nan(other.bad))) *g.others->spoiled = 1;
+}
+
+void split_stream(const SplitStreamArgs& g) {
+    _tile_loadconfig(&kConfig);
+    Splitting next;
+    next.bad = zero();
+    start_splitting(g, 0, next);
+    while (next.units) split_piece(next);
+    // So many after each four tiles that the panel is split when the one before is multiplied.
+    const int64_t panels = (g.columns + kSplitLines - 1) / kSplitLines;
+    const int64_t units = (kSplitLines + 6 * panels - 1) / (6 * panels);
+    for (int64_t row = 0; row < g.rows; row += kSplitLines) {
+        const char* left = g.left + row / kSplitLines % 2 * g.steps * kSplitStep;
+        if (row + kSplitLines < g.rows) start_splitting(g, row + kSplitLines, next);
+        for (int64_t column = 0; column < g.columns; column += kSplitLines) {
+            const int64_t rest = g.columns - column;
+            product_tile(
+                left, g.right + column / kSplitLines * g.right_panel, g.steps,
+                {g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
+                 rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
+                 g.bias ? g.bias + column : nullptr,
+                 g.residual ? g.residual + row * g.residual_row + column : nullptr, g.residual_row},
+                next, units);
+        }
+    }
+    if (any(is_nan(next.bad))) *g.spoiled = 1;
+    _tile_release();
+}
+
+}  // namespace ENGINE_ISA
+}  // namespace engine
