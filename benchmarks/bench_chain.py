@@ -11,9 +11,9 @@ oneDNN with the weights packed ahead, which eager PyTorch does at each call.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import contenders
@@ -67,35 +67,19 @@ def worker(name: str, case: str, threads: int) -> None:
     contenders.serve(call, first, 0.0, threads if name == "engine" else 0)
 
 
-def check_values(running: list[contenders.Contender]) -> None:
-    """Stops the benchmark when the contenders do not compute the same."""
-    ours = np.array(running[0].first["values"])
-    for peer in running[1:]:
-        theirs = np.array(peer.first["values"])
-        error = float(np.abs(ours - theirs).max() / theirs[-1])
-        if not error <= TOLERANCE:
-            raise SystemExit(f"engine and {peer.name} disagree on {peer.case}: {error:.1e} of the largest value")
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=list(CASES), help="<shape file>-<batch>, default: %(default)s")
-    contenders.add_arguments(parser, NAMES)
-    return contenders.parse(parser)
-
-
 def main() -> None:
-    args = arguments()
+    args = contenders.parse(contenders.arguments(__doc__, NAMES, CASES, "<shape file>-<batch>, default: %(default)s"))
     if args.worker:
         worker(args.worker, args.only[0], args.threads)
         return
     harness.ensure_environment(args.threads)
+    check = partial(contenders.same_values, tolerance=TOLERANCE)
     report = harness.Report("chain", {"threads": args.threads, "malloc": harness.MALLOC})
     for case in args.only:
         layers, batch = parse_case(case)
         flops = sum(layer.flops(batch) for layer in layers)
         for malloc in args.malloc:
-            row = contenders.compete(["engine", *args.peers], case, malloc, args, check_values)
+            row = contenders.compete(["engine", *args.peers], case, malloc, args, check)
             peak = statistics.median(limits["peak_gflops"] for limits in row["limits"])
             for figures in row["timings"].values():
                 rate = flops / figures["median_ms"] * 1e-6

@@ -137,19 +137,8 @@ def worker(args: argparse.Namespace) -> None:
     contenders.serve(epoch, first, imported, args.threads if ours else 0)
 
 
-def check(running: list[contenders.Contender]) -> None:
-    """Stops the benchmark when the contenders do not train alike."""
-    ours = running[0]
-    for other in running[1:]:
-        for step, (a, b) in enumerate(zip(ours.first["losses"], other.first["losses"], strict=True)):
-            if not abs(a - b) <= 1e-3 * max(abs(a), abs(b)):
-                raise SystemExit(f"loss {step} of {ours.name} is {a}, of {other.name} {b}: not the same training")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=["resnet50-64"], metavar="NETWORK-IMAGES")
-    contenders.add_arguments(parser, CONTENDERS)
+    parser = contenders.arguments(__doc__, CONTENDERS, ["resnet50-64"], "<network>-<images>")
     parser.set_defaults(malloc=["default"], budget=60.0)
     args = contenders.parse(parser)
     if args.worker:
@@ -163,7 +152,7 @@ def main() -> None:
             firsts: dict[str, float] = {}
 
             def note(running: list[contenders.Contender], firsts: dict[str, float] = firsts) -> None:
-                check(running)
+                contenders.same_losses(running, [1e-3] * len(running[0].first["losses"]))
                 firsts.update({c.name: harness.significant(c.first["first_epoch_s"] * 1e3) for c in running})
 
             row = contenders.compete(["engine", *args.peers], case, malloc, args, note)

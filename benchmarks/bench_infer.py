@@ -11,11 +11,11 @@ turns in alternating order, and their outputs on the same images are compared be
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,36 +140,20 @@ def worker(name: str, case: str, threads: int) -> None:
     imported = contenders.memory_mib("VmRSS")
     call = CALLS[name](case, threads)
     contenders.forget_peak()
-    first = {"logits": logits_of(call())}
+    first = {"values": logits_of(call())}
     contenders.serve(call, first, imported, threads if name == "engine" else 0)
 
 
-def check_logits(running: list[contenders.Contender]) -> None:
-    """Stops the benchmark when the contenders do not compute the same."""
-    ours = np.array(running[0].first["logits"])
-    for peer in running[1:]:
-        theirs = np.array(peer.first["logits"])
-        error = float(np.abs(ours - theirs).max() / theirs[-1])
-        if not error <= TOLERANCE:
-            raise SystemExit(f"engine and {peer.name} disagree on {peer.case}: {error:.1e} of the largest logit")
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", nargs="+", default=list(networks.NETWORKS), help="<network> with all batches, or <network>-<batch>"
-    )
-    parser.add_argument("--batch", nargs="+", type=int, default=list(BATCHES))
-    contenders.add_arguments(parser, NAMES)
-    return contenders.parse(parser)
-
-
 def main() -> None:
-    args = arguments()
+    cases = "<network> with all batches, or <network>-<batch>"
+    parser = contenders.arguments(__doc__, NAMES, list(networks.NETWORKS), cases)
+    parser.add_argument("--batch", nargs="+", type=int, default=list(BATCHES))
+    args = contenders.parse(parser)
     if args.worker:
         worker(args.worker, args.only[0], args.threads)
         return
     harness.ensure_environment(args.threads)
+    check = partial(contenders.same_values, tolerance=TOLERANCE)
     peers = [peer for peer in args.peers if importlib.util.find_spec(peer.removesuffix("_nchw")) is not None]
     report = harness.Report("infer", {"threads": args.threads, "malloc": harness.MALLOC})
     for case in args.only:
@@ -178,7 +162,7 @@ def main() -> None:
             export(network)
         for batch in [own_batch] if "-" in case else args.batch:
             for malloc in args.malloc:
-                row = contenders.compete(["engine", *peers], f"{network}-{batch}", malloc, args, check_logits)
+                row = contenders.compete(["engine", *peers], f"{network}-{batch}", malloc, args, check)
                 report.add(row | {"batch": batch}, args.output)
                 print(contenders.line(row), flush=True)
 

@@ -12,8 +12,8 @@ is the largest of the process during its steps less that after its imports.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import contenders
@@ -88,34 +88,18 @@ def worker(name: str, case: str, threads: int) -> None:
     contenders.serve(step, {"losses": losses}, imported, threads if name == "engine" else 0)
 
 
-def check_losses(running: list[contenders.Contender]) -> None:
-    """Stops the benchmark when the contenders do not train alike."""
-    ours, *others = running
-    for peer in others:
-        pairs = zip(ours.first["losses"], peer.first["losses"], LOSS_TOLERANCES, strict=True)
-        for step, (a, b, tolerance) in enumerate(pairs):
-            if not abs(a - b) <= tolerance * max(abs(a), abs(b)):
-                raise SystemExit(f"loss {step} of {ours.name} is {a}, of {peer.name} {b}: not the same training")
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=list(networks.NETWORKS), help="<network> or <network>-<batch>")
-    contenders.add_arguments(parser, NAMES)
-    return contenders.parse(parser)
-
-
 def main() -> None:
-    args = arguments()
+    args = contenders.parse(contenders.arguments(__doc__, NAMES, list(networks.NETWORKS)))
     if args.worker:
         worker(args.worker, args.only[0], args.threads)
         return
     harness.ensure_environment(args.threads)
+    check = partial(contenders.same_losses, tolerances=LOSS_TOLERANCES)
     report = harness.Report("train", {"threads": args.threads, "malloc": harness.MALLOC})
     for case in args.only:
         network, batch = networks.parse_case(case)
         for malloc in args.malloc:
-            row = contenders.compete(["engine", *args.peers], f"{network}-{batch}", malloc, args, check_losses)
+            row = contenders.compete(["engine", *args.peers], f"{network}-{batch}", malloc, args, check)
             report.add(row | {"batch": batch}, args.output)
             print(contenders.line(row), flush=True)
 

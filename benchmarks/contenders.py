@@ -14,11 +14,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import harness
+import numpy as np
 
 SLOW_S = 0.5  # a call as long as this is its own warm-up
 CLEARLY_SLOWER = 1.15  # of two formats of one framework, the slower one stops after `KEPT_ROUNDS`
@@ -166,6 +167,35 @@ def compete(
     return row
 
 
+def same_values(running: list[Contender], tolerance: float) -> None:
+    """Stops the benchmark when the contenders do not compute the same.
+
+    Args:
+        running: whose first words have "values": some of the results, and last the largest of all.
+        tolerance: the largest difference, in shares of the largest value.
+    """
+    ours, *others = (np.array(contender.first["values"]) for contender in running)
+    for peer, theirs in zip(running[1:], others, strict=True):
+        error = float(np.abs(ours - theirs).max() / theirs[-1])
+        if not error <= tolerance:
+            raise SystemExit(f"engine and {peer.name} disagree on {peer.case}: {error:.1e} of the largest value")
+
+
+def same_losses(running: list[Contender], tolerances: Sequence[float]) -> None:
+    """Stops the benchmark when the contenders do not train alike.
+
+    Args:
+        running: whose first words have "losses", of the first steps.
+        tolerances: of each step, in shares of the larger loss.
+    """
+    ours, *others = running
+    for peer in others:
+        pairs = zip(ours.first["losses"], peer.first["losses"], tolerances, strict=True)
+        for step, (a, b, tolerance) in enumerate(pairs):
+            if not abs(a - b) <= tolerance * max(abs(a), abs(b)):
+                raise SystemExit(f"loss {step} of {ours.name} is {a}, of {peer.name} {b}: not the same training")
+
+
 def without_slower_format(running: list[Contender]) -> list[Contender]:
     formats = [contender for contender in running if contender.name in FORMATS]
     if len(formats) < 2:
@@ -185,8 +215,12 @@ def line(row: dict[str, Any]) -> str:
     return f"{row['case']:18} {row['malloc']:8}" + "  ".join([*parts, states])
 
 
-def add_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> None:
-    """The options that all benchmarks with contenders share."""
+def arguments(
+    description: str | None, names: tuple[str, ...], cases: Sequence[str], case: str = "<network> or <network>-<batch>"
+) -> argparse.ArgumentParser:
+    """The options that all benchmarks with contenders share; `parse` reads them."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=list(cases), help=case)
     parser.add_argument("--malloc", nargs="+", choices=sorted(harness.MALLOC), default=["default", "tuned"])
     parser.add_argument("--peers", nargs="*", choices=names[1:], default=list(names[1:]))
     parser.add_argument("--threads", type=int, default=2)
@@ -197,6 +231,7 @@ def add_arguments(parser: argparse.ArgumentParser, names: tuple[str, ...]) -> No
     parser.add_argument("--quick", action="store_true", help="few samples, for a first look")
     parser.add_argument("--output", help="JSON file; its rows of the same name are replaced, the others kept")
     parser.add_argument("--worker", choices=names, help=argparse.SUPPRESS)
+    return parser
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

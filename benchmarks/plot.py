@@ -61,7 +61,7 @@ def shares_of_peak(rows: list[Row], isa: str) -> None:
             if (row["pass"], row["batch"]) != (which, batch):
                 continue
             at = keys.index(row["shape"])
-            colour = "#4477aa" if row["algorithm"] == "winograd" else "#66ccee"
+            colour = "#4477aa" if row["algorithm"].startswith("winograd") else "#66ccee"
             axis.bar(at, 100 * row["timings"]["engine"]["peak_share"], color=colour, width=0.7)
             for peer, mark in (("engine_direct", "_"), ("torch", "x"), ("torch_packed", "+")):
                 if peer in row["timings"]:

@@ -6,8 +6,11 @@ largest output, for normally distributed inputs and 64 to 512 input channels:
 | form | largest error | rms error |
 |---|---|---|
 | direct, and all but Winograd | 3.3e-6 | 1.5e-6 |
-| Winograd F(4 x 4, 3 x 3) | 1.3e-5 | 3.2e-6 |
-| Winograd F(4 x 4, 3 x 3), weight gradient | 3.2e-5 | 9e-6 |
+| Winograd F(4 x 4, 3 x 3) | 5.0e-6 | 1.9e-6 |
+| Winograd F(4 x 4, 3 x 3), weight gradient | 4.0e-6 | 2.5e-6 |
+| Winograd F(2 x 2, 3 x 3), weight gradient | 2.5e-6 | 1.7e-6 |
+| Winograd for 5 x 5, 1 x 3, 3 x 1 | 4.4e-6 | |
+| Winograd for 1 x 7, 7 x 1 | 7.3e-6 | |
 
 Winograd's minimal filtering: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """

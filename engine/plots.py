@@ -176,11 +176,11 @@ def precision_recall_curves(
     """Draws precision-recall curves with average precisions: one, or each class against the rest.
 
     Args:
-        targets: true labels (N,); class numbers when there are scores per class.
-        scores: certainty of `pos_label` (N,) or of each class (N, C).
-        path: the image file to write; its ending chooses the format (png, svg, pdf).
-        classes: names of the classes; None numbers them.
-        pos_label: the positive label when scores are (N,).
+        targets: see `roc_curves`.
+        scores: see `roc_curves`.
+        path: see `roc_curves`.
+        classes: see `roc_curves`.
+        pos_label: see `roc_curves`.
 
     Raises:
         ImportError: when matplotlib is not installed.

@@ -13,6 +13,7 @@ absolute values.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -525,63 +526,99 @@ def _mean_length(r: Rounding) -> float:
     return max(r.inputs[0].size / max(r.y.size, 1), 1.0)
 
 
-# Winograd's F(4 x 4, 3 x 3) with the points 0, 1, -1, 2, -2 (Lavin and Gray 2016, arXiv 1509.09308). Its transforms
-# subtract numbers that are larger than the result. Rounding errors of the 36 elements are independent, so their squares
+# Winograd's forms (Lavin and Gray 2016, arXiv 1509.09308) at the points of csrc/kernels/winograd.cpp. Their transforms
+# subtract numbers that are larger than the result. Rounding errors of the elements are independent, so their squares
 # add up: the matrices hold the squares of the transforms' coefficients, and the bound is the root of what they make of
 # the squares of the inputs. That is a standard deviation without the slack of a sum of magnitudes, and it must hold for
 # each of some ten thousand results: twice the spread, seven standard deviations.
-_BT = np.array([[4, 0, 5, 0, 1, 0], *[[0, 4, 4, 1, 1, 0]] * 2, *[[0, 2, 1, 2, 1, 0]] * 2, [0, 4, 0, 5, 0, 1]]) ** 2
-_G = (np.array([[6, 0, 0], *[[4, 4, 4]] * 2, *[[1, 2, 4]] * 2, [0, 0, 24]]) / 24) ** 2
-_AT = np.array([[1, 1, 1, 1, 1, 0], [0, 1, 1, 2, 2, 0], [0, 1, 1, 4, 4, 0], [0, 1, 1, 8, 8, 1]]) ** 2
+_PAIRS = {0: (), 1: (1.0,), 2: (0.625, 1.625), 3: (0.5, 1.0, 2.0), 4: (0.375, 0.875, 1.25, 2.25)}
+# Outputs and taps of the rows and of the columns.
+FORMS: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
+    "winograd": ((4, 3), (4, 3)),
+    "winograd_2x2": ((2, 3), (2, 3)),
+    "winograd_5x5": ((2, 5), (2, 5)),
+    "winograd_1x3": ((1, 1), (4, 3)),
+    "winograd_3x1": ((4, 3), (1, 1)),
+    "winograd_1x7": ((1, 1), (4, 7)),
+    "winograd_7x1": ((4, 7), (1, 1)),
+}
 
 
-def _tiles(x: np.ndarray, top: int, left: int, count: tuple[int, int], size: int) -> np.ndarray:
-    """(n, c, rows, columns, size, size): tiles of squares, four apart, from (-top, -left) on; zeros outside."""
-    room = [4 * (k - 1) + size for k in count]
-    wide = np.zeros((*x.shape[:2], room[0] + 8, room[1] + 8))
-    h, w = min(x.shape[2], room[0] + 8 - top), min(x.shape[3], room[1] + 8 - left)
-    wide[:, :, top : top + h, left : left + w] = x[:, :, :h, :w].astype(np.float64) ** 2
-    windows = np.lib.stride_tricks.sliding_window_view(wide[:, :, : room[0], : room[1]], (size, size), axis=(2, 3))
-    return windows[:, :, ::4, ::4]
+@functools.cache
+def toom_cook(m: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """B^T, G and A of F(m, r): interpolation at 0, pairs of points, and infinity."""
+    size = m + r - 1
+    points = [0.0, *(sign * p for p in _PAIRS[(size - 1) // 2] for sign in (1, -1))][: size - 1]
+    bt, g, a = np.zeros((size, size)), np.zeros((size, r)), np.zeros((size, m))
+    for i, p in enumerate(points):
+        others = [q for q in points if q != p]
+        bt[i, :-1] = np.poly(others)[::-1]
+        g[i] = p ** np.arange(r) / np.prod([p - q for q in others])
+        a[i] = p ** np.arange(m)
+    bt[-1] = np.atleast_1d(np.poly(points))[::-1]
+    g[-1, -1] = a[-1, -1] = 1
+    return bt, g, a
 
 
-def _winograd_image(x: np.ndarray, w: np.ndarray, top: int, left: int, out: tuple[int, int]) -> np.ndarray:
-    """A^T [sum over channels of (G g G^T) (B^T d B)] A, all in squares: what is rounded on the way."""
-    count = (-(-out[0] // 4), -(-out[1] // 4))
-    data = _BT @ _tiles(x, top, left, count, 6) @ _BT.T
-    weight = _G @ w.astype(np.float64) ** 2 @ _G.T
-    y = _AT @ np.einsum("nctsij,ocij->notsij", data, weight, optimize=True) @ _AT.T
-    y = y.swapaxes(3, 4).reshape(*y.shape[:2], 4 * count[0], 4 * count[1])
-    return 2 * _walk(np.sqrt(y[:, :, : out[0], : out[1]]), x.shape[1] + 24)
+class _Winograd:
+    """Rounding bounds of one form; everything in squares."""
+
+    def __init__(self, name: str) -> None:
+        self.outputs, self.taps = zip(*FORMS[name], strict=True)
+        (self.bt_h, self.g_h, self.a_h), (self.bt_w, self.g_w, self.a_w) = (
+            [matrix**2 for matrix in toom_cook(*axis)] for axis in FORMS[name]
+        )
+
+    def _tiles(self, x: np.ndarray, top: int, left: int, count: Sequence[int], size: Sequence[int]) -> np.ndarray:
+        """(n, c, rows, columns, *size): tiles of squares from (-top, -left) on; zeros outside."""
+        (mh, mw), room = self.outputs, [m * (k - 1) + s for m, k, s in zip(self.outputs, count, size, strict=True)]
+        wide = np.zeros((*x.shape[:2], room[0] + 8, room[1] + 8))
+        h, w = min(x.shape[2], room[0] + 8 - top), min(x.shape[3], room[1] + 8 - left)
+        wide[:, :, top : top + h, left : left + w] = x[:, :, :h, :w].astype(np.float64) ** 2
+        windows = np.lib.stride_tricks.sliding_window_view(wide[:, :, : room[0], : room[1]], size, axis=(2, 3))
+        return windows[:, :, ::mh, ::mw]
+
+    def _input(self, x: np.ndarray, top: int, left: int, count: Sequence[int]) -> np.ndarray:
+        size = [m + r - 1 for m, r in zip(self.outputs, self.taps, strict=True)]
+        return self.bt_h @ self._tiles(x, top, left, count, size) @ self.bt_w.T
+
+    def _count(self, out: Sequence[int]) -> list[int]:
+        return [-(-size // m) for size, m in zip(out, self.outputs, strict=True)]
+
+    def image(self, x: np.ndarray, w: np.ndarray, top: int, left: int, out: Sequence[int]) -> np.ndarray:
+        """A^T [sum over channels of (G g G^T) (B^T d B)] A, all in squares: what is rounded on the way."""
+        count = self._count(out)
+        weight = self.g_h @ w.astype(np.float64) ** 2 @ self.g_w.T
+        products = np.einsum("nctsij,ocij->notsij", self._input(x, top, left, count), weight, optimize=True)
+        y = self.a_h.T @ products @ self.a_w
+        y = y.swapaxes(3, 4).reshape(*y.shape[:2], *(k * m for k, m in zip(count, self.outputs, strict=True)))
+        return 2 * _walk(np.sqrt(y[:, :, : out[0], : out[1]]), x.shape[1] + 24)
+
+    def filter(self, x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarray:
+        """G^T [sum over tiles of (B^T d B) (A dy A^T)] G in squares."""
+        count = self._count(dy.shape[2:])
+        gradient = self.a_h @ self._tiles(dy, 0, 0, count, self.outputs) @ self.a_w.T
+        sums = np.einsum("nctsij,notsij->ocij", self._input(x, top, left, count), gradient, optimize=True)
+        return 2 * _walk(np.sqrt(self.g_h.T @ sums @ self.g_w), x.shape[0] * count[0] * count[1] + 24)
+
+    def __call__(self, ref: Reference, name: str) -> np.ndarray:
+        """The bound of one result of a convolution, or of a transposed one, where image and gradient change places."""
+        x, w, dy = ref.arrays[0], ref.arrays[1], ref.dy
+        assert x is not None and w is not None
+        rows, cols = oracle.border(ref.case.args.get("padding", 0), self.taps, (1, 1))
+        top, left = rows[0], cols[0]
+        turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)
+        forward = ref.case.op == "conv2d"
+        if name == "gradient of input 1":
+            return self.filter(x, dy, top, left) if forward else self.filter(dy, x, top, left)
+        if (name == "y") == forward:
+            image, out = (x, ref.y) if forward else (dy, x)
+            return self.image(image, w, top, left, out.shape[2:])
+        image, out = (dy, x) if forward else (x, ref.y)
+        return self.image(image, turned, self.taps[0] - 1 - top, self.taps[1] - 1 - left, out.shape[2:])
 
 
-def _winograd_filter(x: np.ndarray, dy: np.ndarray, top: int, left: int) -> np.ndarray:
-    """G^T [sum over tiles of (B^T d B) (A dy A^T)] G in squares."""
-    count = (-(-dy.shape[2] // 4), -(-dy.shape[3] // 4))
-    data = _BT @ _tiles(x, top, left, count, 6) @ _BT.T
-    gradient = _AT.T @ _tiles(dy, 0, 0, count, 4) @ _AT
-    dw = _G.T @ np.einsum("nctsij,notsij->ocij", data, gradient, optimize=True) @ _G
-    return 2 * _walk(np.sqrt(dw), x.shape[0] * count[0] * count[1] + 24)
-
-
-def winograd(ref: Reference, name: str) -> np.ndarray:
-    """The bound of one result of a convolution, or of a transposed one, where image and gradient change places."""
-    x, w, dy = ref.arrays[0], ref.arrays[1], ref.dy
-    assert x is not None and w is not None
-    rows, cols = oracle.border(ref.case.args.get("padding", 0), (3, 3), (1, 1))
-    top, left = rows[0], cols[0]
-    turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)
-    forward = ref.case.op == "conv2d"
-    if name == "gradient of input 1":
-        return _winograd_filter(x, dy, top, left) if forward else _winograd_filter(dy, x, top, left)
-    if (name == "y") == forward:
-        image, out = (x, ref.y) if forward else (dy, x)
-        return _winograd_image(image, w, top, left, out.shape[2:])
-    image, out = (dy, x) if forward else (x, ref.y)
-    return _winograd_image(image, turned, 2 - top, 2 - left, out.shape[2:])
-
-
-ALGORITHM_BOUNDS: dict[str, Callable[[Reference, str], np.ndarray]] = {"winograd": winograd}
+ALGORITHM_BOUNDS: dict[str, Callable[[Reference, str], np.ndarray]] = {name: _Winograd(name) for name in FORMS}
 
 _gate, _curve = elementwise("x", 1.0), elementwise("", 1.0)
 BOUNDS: dict[str, Callable[[Rounding], Bounds]] = {
@@ -822,6 +859,10 @@ def convolutions() -> Iterator[Case]:
     yield conv((8, 6, 14, 14), (16, 6, 5, 5))
     yield conv((1, 24, 17, 17), (24, 24, 1, 7), padding=(0, 3))
     yield conv((1, 16, 33, 34), (20, 16, 3, 3), padding=1)
+    yield conv((2, 17, 9, 6), (18, 17, 5, 5), padding=2)
+    yield conv((2, 19, 5, 9), (16, 19, 1, 3), padding=(0, 1))
+    yield conv((2, 16, 9, 5), (21, 16, 3, 1), padding=(1, 0))
+    yield conv((2, 18, 11, 4), (17, 18, 7, 1), padding=(3, 0))
 
 
 def transposed_convolutions() -> Iterator[Case]:

@@ -88,7 +88,7 @@ def exact_forward() -> np.ndarray:
     return np.einsum("nchwij,ocij->nohw", windows, w)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("direct", 3.3e-6), ("auto", 1.3e-5)])
+@pytest.mark.parametrize(("name", "limit"), [("direct", 3.3e-6), ("auto", 5e-6)])
 def test_errors_stay_below_the_documented_ones(name: str, limit: float) -> None:
     engine.set_conv_algorithm(name)
     exact = exact_forward()

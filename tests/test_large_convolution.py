@@ -1,7 +1,7 @@
 """Convolutions too large for the float64 oracle's table: the forms agree with the direct one.
 
-The direct form is what the table in op_cases.py holds against the oracle; the bound is the documented error of
-Winograd's F(4x4, 3x3), 2e-5 of the largest value.
+The direct form is what the table in op_cases.py holds against the oracle; the bound is the sum of the
+documented errors, 1e-5 of the largest value.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_winograd_agrees_with_direct(isa, x_shape, outputs):
     finally:
         B.set_algorithm("conv2d", "")
     for direct, winograd in zip(*results.values(), strict=True):
-        assert np.abs(direct - winograd).max() <= 2e-5 * np.abs(direct).max()
+        assert np.abs(direct - winograd).max() <= 1e-5 * np.abs(direct).max()
 
 
 @pytest.mark.parametrize("activation", ["none", "relu", "relu6", "silu", "hardswish"])

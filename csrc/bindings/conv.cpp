@@ -10,8 +10,12 @@ namespace {
 template <class Run>
 std::vector<std::pair<std::string, std::string>> opinions(
     const std::vector<ConvAlgorithm<Run>>& list, const Conv& c) {
+    // What would be taken comes first.
     std::vector<std::pair<std::string, std::string>> out;
-    for (const auto& algorithm : list) out.emplace_back(algorithm.name, algorithm.declines(c));
+    const ConvAlgorithm<Run>* first = preferred(list, c);
+    if (first) out.emplace_back(first->name, "");
+    for (const auto& algorithm : list)
+        if (&algorithm != first) out.emplace_back(algorithm.name, algorithm.declines(c));
     return out;
 }
 

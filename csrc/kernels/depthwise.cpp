@@ -108,22 +108,12 @@ __attribute__((noinline)) void finish_pixels(const DepthwiseArgs& d, float* dst,
     }
 }
 
-// P outputs side by side, one vector of channels. rows.src: column 0 of the tile, which may lie
-// outside the image.
-template <Source source, int K, int S, int P, Part part>
-inline __attribute__((always_inline)) void forward_vector(const DepthwiseArgs& d, const Rows& rows,
-                                                          uint32_t mask, float* dst, int64_t c,
-                                                          int n) {
-    constexpr int Q = (P - 1) * S + K;
-    if (part == whole && d.fetch_ahead) {
-#pragma GCC unroll 1
-        for (int row = 0; row < S; ++row)
-            fetch<P * S>(rows.ahead + row * d.src_w * d.src_pixel + c * P * S);
-    }
-    vf sum[P];
-    const vf start = d.bias ? get<part>(d.bias + c, n) : zero();
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) sum[p] = start;
+// Adds to P sums what Q source pixels side by side carry to them over some rows, one vector of
+// channels: pixel q meets sum p through kernel column Tap(p, q) = OfP * p + OfQ * q + First.
+template <Source source, int K, int P, int Q, int OfP, int OfQ, int First, Part part>
+inline __attribute__((always_inline)) void accumulate(const DepthwiseArgs& d, const Rows& rows,
+                                                      uint32_t mask, int64_t c, int n,
+                                                      vf (&sum)[P]) {
     const float* src = rows.src + c;
     const float* weight_row = rows.weight + c;
     const int64_t inputs = source == same ? 1 : d.group, src_pixel = d.src_pixel;
@@ -140,8 +130,10 @@ inline __attribute__((always_inline)) void forward_vector(const DepthwiseArgs& d
                 if (there<part>(mask, q)) {
                     const vf x = take<source, part>(pixel, lanes, n);
 #pragma GCC unroll 8
-                    for (int p = 0; p < P; ++p)
-                        if (q - p * S >= 0 && q - p * S < K) sum[p] = fma(x, k[q - p * S], sum[p]);
+                    for (int p = 0; p < P; ++p) {
+                        const int tap = OfP * p + OfQ * q + First;
+                        if (tap >= 0 && tap < K) sum[p] = fma(x, k[tap], sum[p]);
+                    }
                 }
             weight += K * d.weight_tap;
             lanes = lanes + 1;
@@ -149,6 +141,25 @@ inline __attribute__((always_inline)) void forward_vector(const DepthwiseArgs& d
         src += rows.src_step;
         weight_row += rows.weight_step;
     }
+}
+
+// P outputs side by side, one vector of channels. rows.src: column 0 of the tile, which may lie
+// outside the image.
+template <Source source, int K, int S, int P, Part part>
+inline __attribute__((always_inline)) void forward_vector(const DepthwiseArgs& d, const Rows& rows,
+                                                          uint32_t mask, float* dst, int64_t c,
+                                                          int n) {
+    constexpr int Q = (P - 1) * S + K;
+    if (part == whole && d.fetch_ahead) {
+#pragma GCC unroll 1
+        for (int row = 0; row < S; ++row)
+            fetch<P * S>(rows.ahead + row * d.src_w * d.src_pixel + c * P * S);
+    }
+    vf sum[P];
+    const vf start = d.bias ? get<part>(d.bias + c, n) : zero();
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sum[p] = start;
+    accumulate<source, K, P, Q, -S, 1, 0, part>(d, rows, mask, c, n, sum);
     const bool relu = d.activation == Activation::relu || d.activation == Activation::relu6;
     if (relu && !d.residual) {
         const vf limit = set1(d.activation == Activation::relu ? __builtin_inff() : 6.0f);
@@ -253,32 +264,7 @@ inline __attribute__((always_inline)) void spread_vector(const DepthwiseArgs& d,
     vf sum[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) sum[p] = zero();
-    const float* src = rows.src + c;
-    const float* weight_row = rows.weight + c;
-    const int64_t inputs = source == same ? 1 : d.group, src_pixel = d.src_pixel;
-    for (int64_t r = rows.count; r > 0; --r) {
-        const float* weight = weight_row;
-        vi lanes = first_lanes(inputs);
-        for (int64_t input = 0; input < inputs; ++input) {
-            vf k[K];
-#pragma GCC unroll 8
-            for (int i = 0; i < K; ++i) k[i] = get<part>(weight + i * d.weight_tap, n);
-            const float* pixel = src;
-#pragma GCC unroll 32
-            for (int q = 0; q < Q; ++q, step(pixel, src_pixel))
-                if (there<part>(mask, q)) {
-                    const vf x = take<source, part>(pixel, lanes, n);
-#pragma GCC unroll 8
-                    for (int p = 0; p < P; ++p)
-                        if (p - (q - Before) * S >= 0 && p - (q - Before) * S < K)
-                            sum[p] = fma(x, k[p - (q - Before) * S], sum[p]);
-                }
-            weight += K * d.weight_tap;
-            lanes = lanes + 1;
-        }
-        src += rows.src_step;
-        weight_row += rows.weight_step;
-    }
+    accumulate<source, K, P, Q, 1, -S, Before * S, part>(d, rows, mask, c, n, sum);
     if (part != tail && d.stream) {
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p)

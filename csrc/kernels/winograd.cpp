@@ -1,12 +1,28 @@
-// Transforms of Winograd's minimal filtering F(4 x 4, 3 x 3) with the points 0, 1, -1, 2, -2 (Lavin
-// and Gray 2016, arXiv 1509.09308).
+// Transforms of Winograd's minimal filtering (Lavin and Gray 2016, arXiv 1509.09308), for every
+// form in dispatch/args_winograd.h. A form is a product of two axes, each F(m, r): m results of a
+// filter of r taps from m + r - 1 products.
 //
-//   y  = A^T [ (G g G^T) * (B^T d B) ] A           36 products for 16 outputs instead of 144
+//   y  = A^T [ (G g G^T) * (B^T d B) ] A
 //   dg = G^T [ sum over tiles (B^T d B) * (A dy A^T) ] G
 //
+// Matrices: Toom-Cook interpolation at 0, pairs +-p, and infinity. Row i of A holds the powers of
+// point p_i, row i of G the same over N_i = product of (p_i - p_k), row i of B^T the coefficients
+// of the product of (x - p_k), k != i. The rows of +p and -p agree in even columns and differ in
+// sign in odd ones, so a pair costs one row and two additions.
+//
+// Points: what counts is how much larger the products are than their result. Of pairs on a grid of
+// eighths (quarters and some eighths for four pairs), these make the sum over i of
+// (A_ij |B_i| |G_i|)^2 least; for F(4, 3) it is 8 where the usual 1, 2 give 31, on each axis.
+//
+// Tried and lost: F(6 x 6, 3 x 3), largest error 1.7e-5 of the largest output, ran at 0.80 to 1.01
+// of the speed of F(4 x 4, 3 x 3) on 64 to 256 channels, 14 x 14 to 224 x 224 pixels, and at half
+// of it on 7 x 7; F(2, 7), no more accurate than F(4, 7), at 0.75 of its speed. Not tried, for what
+// the transforms cost elsewhere (a third of the gain) would eat it up: 3 x 3 with stride 2, split
+// by the parity of rows and columns, needs 25/36 of the products with tiles of 2 x 2.
+//
 // Layout: a plane per transform element e, channels contiguous. Method: vectors over channels; the
-// one-dimensional transform is applied to columns, then to rows, through a 6 x 6 array of vectors
-// that the compiler keeps in registers and, beyond those, in the first-level cache.
+// one-dimensional transform is applied to columns, then to rows, through an array of vectors that
+// the compiler keeps in registers and, beyond those, in the first-level cache.
 #include "dispatch/args.h"
 #include "kernels/activate.h"
 #include "simd/simd.h"
@@ -16,119 +32,226 @@ namespace ENGINE_ISA {
 
 namespace {
 
-// out = B^T in, six values `step` apart.
-ENGINE_INLINE void input_line(const vf* in, int in_step, vf* out, int out_step) {
-    const vf d0 = in[0], d1 = in[in_step], d2 = in[2 * in_step], d3 = in[3 * in_step],
-             d4 = in[4 * in_step], d5 = in[5 * in_step];
-    const vf two = set1(2.0f), four = set1(4.0f), five = set1(5.0f);
-    const vf a = fnma(four, d2, d4), b = fnma(four, d1, d3);  // d4 - 4 d2, d3 - 4 d1
-    const vf c = d4 - d2, e = two * (d3 - d1);
-    out[0] = fma(four, d0, fnma(five, d2, d4));
-    out[out_step] = a + b;
-    out[2 * out_step] = a - b;
-    out[3 * out_step] = c + e;
-    out[4 * out_step] = c - e;
-    out[5 * out_step] = fma(four, d1, fnma(five, d3, d5));
+constexpr double kPoints[4][4] = {{1}, {0.625, 1.625}, {0.5, 1, 2}, {0.375, 0.875, 1.25, 2.25}};
+
+// The matrices of F(M, R).
+template <int M, int R>
+struct Line {
+    enum { kOutputs = M, kTaps = R, kSize = M + R - 1 };
+    static_assert(kSize % 2 == 0, "points come in pairs beside zero and infinity");
+    double bt[kSize][kSize] = {}, g[kSize][R] = {}, a[kSize][M] = {};
+    constexpr Line() {
+        double point[kSize] = {};
+        for (int i = 1; i < kSize - 1; ++i)
+            point[i] = (i % 2 ? 1 : -1) * kPoints[kSize / 2 - 2][(i - 1) / 2];
+        for (int i = 0; i < kSize; ++i) {
+            double scale = 1;
+            bt[i][0] = 1;
+            for (int k = 0, degree = 0; k < kSize - 1; ++k) {
+                if (k == i) continue;
+                scale *= i < kSize - 1 ? point[i] - point[k] : 1;
+                for (int j = ++degree; j >= 0; --j)
+                    bt[i][j] = (j ? bt[i][j - 1] : 0) - point[k] * bt[i][j];
+            }
+            double power = 1;
+            for (int j = 0; i < kSize - 1 && (j < M || j < R); ++j, power *= point[i]) {
+                if (j < M) a[i][j] = power;
+                if (j < R) g[i][j] = power / scale;
+            }
+        }
+        a[kSize - 1][M - 1] = g[kSize - 1][R - 1] = 1;
+    }
+};
+// An axis that is not transformed.
+template <>
+struct Line<1, 1> {
+    enum { kOutputs = 1, kTaps = 1, kSize = 1 };
+};
+template <class L>
+constexpr L kLine{};
+
+enum class Matrix { bt, g, a };
+
+template <class L, Matrix m>
+constexpr int columns_of() {
+    return m == Matrix::bt ? L::kSize : m == Matrix::g ? L::kTaps : L::kOutputs;
+}
+template <class L, Matrix m>
+constexpr double entry(int i, int j) {
+    if constexpr (m == Matrix::bt)
+        return kLine<L>.bt[i][j];
+    else if constexpr (m == Matrix::g)
+        return kLine<L>.g[i][j];
+    else
+        return kLine<L>.a[i][j];
 }
 
-// out = G in: three values to six.
-ENGINE_INLINE void weight_line(const vf* in, int in_step, vf* out, int out_step) {
-    const vf g0 = in[0], g1 = in[in_step], g2 = in[2 * in_step];
-    const vf sixth = set1(1.0f / 6), twelfth = set1(1.0f / 12), part = set1(1.0f / 24);
-    const vf even = sixth * (g0 + g2), odd = sixth * g1;
-    const vf even2 = fma(part, g0, sixth * g2), odd2 = twelfth * g1;
-    out[0] = set1(0.25f) * g0;
-    out[out_step] = -even - odd;
-    out[2 * out_step] = odd - even;
-    out[3 * out_step] = even2 + odd2;
-    out[4 * out_step] = even2 - odd2;
-    out[5 * out_step] = g2;
-}
-
-// out = A^T in: six values to four.
-ENGINE_INLINE void output_line(const vf* in, int in_step, vf* out, int out_step) {
-    const vf m0 = in[0], m1 = in[in_step], m2 = in[2 * in_step], m3 = in[3 * in_step],
-             m4 = in[4 * in_step], m5 = in[5 * in_step];
-    const vf sum1 = m1 + m2, difference1 = m1 - m2, sum2 = m3 + m4, difference2 = m3 - m4;
-    out[0] = m0 + sum1 + sum2;
-    out[out_step] = fma(set1(2.0f), difference2, difference1);
-    out[2 * out_step] = fma(set1(4.0f), sum2, sum1);
-    out[3 * out_step] = fma(set1(8.0f), difference2, difference1) + m5;
-}
-
-// out = A in: four values to six.
-ENGINE_INLINE void gradient_line(const vf* in, int in_step, vf* out, int out_step) {
-    const vf y0 = in[0], y1 = in[in_step], y2 = in[2 * in_step], y3 = in[3 * in_step];
-    const vf even = y0 + y2, odd = y1 + y3;
-    const vf even2 = fma(set1(4.0f), y2, y0), odd2 = fma(set1(8.0f), y3, set1(2.0f) * y1);
-    out[0] = y0;
-    out[out_step] = even + odd;
-    out[2 * out_step] = even - odd;
-    out[3 * out_step] = even2 + odd2;
-    out[4 * out_step] = even2 - odd2;
-    out[5 * out_step] = y3;
-}
-
-// out = G^T in: six values to three.
-ENGINE_INLINE void filter_line(const vf* in, int in_step, vf* out, int out_step) {
-    const vf m1 = in[in_step], m2 = in[2 * in_step], m3 = in[3 * in_step], m4 = in[4 * in_step];
-    const vf sixth = set1(1.0f / 6), sum1 = m1 + m2, sum2 = m3 + m4;
-    out[0] = fma(set1(0.25f), in[0], fnma(sixth, sum1, set1(1.0f / 24) * sum2));
-    out[out_step] = fma(sixth, m2 - m1, set1(1.0f / 12) * (m3 - m4));
-    out[2 * out_step] = fma(sixth, sum2 - sum1, in[5 * in_step]);
-}
-
-}  // namespace
-
-void winograd_input(const WinogradInputArgs& a) {
-    for (int64_t c = 0; c < a.channels; c += VL) {
-        const int n = lanes_left(a.channels - c);
-        vf d[36], t[36];
-#pragma GCC unroll 36
-        for (int i = 0; i < 36; ++i) d[i] = load_some(a.pixels[i] + c, n);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) input_line(d + i, 6, t + i, 6);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) input_line(t + 6 * i, 1, d + 6 * i, 1);
-#pragma GCC unroll 36
-        for (int i = 0; i < 36; ++i) store_some(a.dst + i * a.plane + c, d[i], n);
+template <int I>
+struct Index {
+    enum { value = I };
+    constexpr operator int() const { return I; }
+};
+// f(Index<0>), ..., f(Index<N - 1>): loops whose variable is a constant.
+template <int N, int I = 0, class F>
+ENGINE_INLINE void unrolled(const F& f) {
+    if constexpr (I < N) {
+        f(Index<I>{});
+        unrolled<N, I + 1>(f);
     }
 }
 
-void winograd_weight(const WinogradWeightArgs& a) {
+// Coefficients that a sum of products is written with.
+// Row of the matrix, only its even or odd columns (parity 0, 1) or all (2).
+template <class L, Matrix m, int row, int parity>
+struct RowOf {
+    enum { kCount = columns_of<L, m>() };
+    static constexpr double at(int j) {
+        return parity == 2 || j % 2 == parity ? entry<L, m>(row, j) : 0;
+    }
+};
+// Column of the matrix, for values m_0, m_1 + m_2, m_1 - m_2, m_3 + m_4, ..., m_last.
+template <class L, Matrix m, int column>
+struct ColumnOf {
+    enum { kCount = L::kSize };
+    static constexpr double at(int i) {
+        if (i == 0 || i == kCount - 1) return entry<L, m>(i, column);
+        return (i + column) % 2 ? entry<L, m>(i - 1 + i % 2, column) : 0;
+    }
+};
+
+// Where a sum begins: at a term that needs no multiplication, if there is one.
+template <class C>
+constexpr int start_of() {
+    int start = -1;
+    for (int j = C::kCount - 1; j >= 0; --j)
+        if (C::at(j) != 0 && !(start >= 0 && C::at(start) == 1 && C::at(j) != 1)) start = j;
+    return start;
+}
+
+template <class C>
+ENGINE_INLINE vf sum_of_products(const vf* in, int step) {
+    constexpr int start = start_of<C>();
+    vf sum = in[start * step];
+    if constexpr (C::at(start) != 1) sum = set1(static_cast<float>(C::at(start))) * sum;
+    unrolled<C::kCount>([&](auto index) __attribute__((always_inline)) {
+        constexpr int j = decltype(index)::value;
+        constexpr double factor = C::at(j);
+        if constexpr (j != start && factor == 1)
+            sum = sum + in[j * step];
+        else if constexpr (j != start && factor == -1)
+            sum = sum - in[j * step];
+        else if constexpr (j != start && factor != 0)
+            sum = fma(set1(static_cast<float>(factor)), in[j * step], sum);
+    });
+    return sum;
+}
+
+// out = matrix in: to the values of L::kSize points.
+template <class L, Matrix m>
+struct Spread {
+    enum { kFrom = columns_of<L, m>(), kTo = L::kSize };
+    ENGINE_INLINE void apply(const vf* in, int in_step, vf* out, int out_step) {
+        if constexpr (kTo == 1) {
+            out[0] = in[0];
+        } else {
+            out[0] = sum_of_products<RowOf<L, m, 0, 2>>(in, in_step);
+            unrolled<(kTo - 2) / 2>([&](auto index) __attribute__((always_inline)) {
+                constexpr int row = 2 * decltype(index)::value + 1;
+                const vf even = sum_of_products<RowOf<L, m, row, 0>>(in, in_step);
+                const vf odd = sum_of_products<RowOf<L, m, row, 1>>(in, in_step);
+                out[row * out_step] = even + odd;
+                out[(row + 1) * out_step] = even - odd;
+            });
+            out[(kTo - 1) * out_step] = sum_of_products<RowOf<L, m, kTo - 1, 2>>(in, in_step);
+        }
+    }
+};
+
+// out = matrix^T in: back from the points.
+template <class L, Matrix m>
+struct Gather {
+    enum { kFrom = L::kSize, kTo = columns_of<L, m>() };
+    ENGINE_INLINE void apply(const vf* in, int in_step, vf* out, int out_step) {
+        if constexpr (kFrom == 1) {
+            out[0] = in[0];
+        } else {
+            vf paired[kFrom];
+            paired[0] = in[0];
+            unrolled<(kFrom - 2) / 2>([&](auto index) __attribute__((always_inline)) {
+                constexpr int i = 2 * decltype(index)::value + 1;
+                paired[i] = in[i * in_step] + in[(i + 1) * in_step];
+                paired[i + 1] = in[i * in_step] - in[(i + 1) * in_step];
+            });
+            paired[kFrom - 1] = in[(kFrom - 1) * in_step];
+            unrolled<kTo>([&](auto index) __attribute__((always_inline)) {
+                constexpr int j = decltype(index)::value;
+                out[j * out_step] = sum_of_products<ColumnOf<L, m, j>>(paired, 1);
+            });
+        }
+    }
+};
+
+// Down the columns, then along the rows.
+template <class H, class W>
+ENGINE_INLINE void transform(const vf* in, vf* out) {
+    vf half[H::kTo * W::kFrom];
+    unrolled<W::kFrom>([&](auto j) __attribute__((always_inline)) {
+        H::apply(in + j, W::kFrom, half + j, W::kFrom);
+    });
+    unrolled<H::kTo>([&](auto i) __attribute__((always_inline)) {
+        W::apply(half + i * W::kFrom, 1, out + i * W::kTo, 1);
+    });
+}
+
+template <class H, class W>
+void input(const WinogradInputArgs& a) {
+    enum { kElements = H::kSize * W::kSize };
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
-        vf g[9], t[18], u[36];
-#pragma GCC unroll 9
-        for (int i = 0; i < 9; ++i)
-            g[i] = load_some(a.src + (a.turned ? 8 - i : i) * a.src_plane + c, n);
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) weight_line(g + i, 3, t + i, 3);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) weight_line(t + 3 * i, 1, u + 6 * i, 1);
-#pragma GCC unroll 36
-        for (int i = 0; i < 36; ++i) store_some(a.dst + i * a.plane + c, u[i], n);
+        vf d[kElements], v[kElements];
+        unrolled<kElements>(
+            [&](auto i) __attribute__((always_inline)) { d[i] = load_some(a.pixels[i] + c, n); });
+        transform<Spread<H, Matrix::bt>, Spread<W, Matrix::bt>>(d, v);
+        unrolled<kElements>([&](auto i) __attribute__((always_inline)) {
+            store_some(a.dst + i * a.plane + c, v[i], n);
+        });
     }
 }
 
-void winograd_output(const WinogradOutputArgs& a) {
+template <class H, class W>
+void weight(const WinogradWeightArgs& a) {
+    enum { kTaps = H::kTaps * W::kTaps, kElements = H::kSize * W::kSize };
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
-        vf m[36], t[24], y[16];
-#pragma GCC unroll 36
-        for (int i = 0; i < 36; ++i) m[i] = load_some(a.src + i * a.plane + c, n);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) output_line(m + i, 6, t + i, 6);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) output_line(t + 6 * i, 1, y + 4 * i, 1);
+        vf g[kTaps], u[kElements];
+        unrolled<kTaps>([&](auto i) __attribute__((always_inline)) {
+            g[i] = load_some(a.src + (a.turned ? kTaps - 1 - i : i) * a.src_plane + c, n);
+        });
+        transform<Spread<H, Matrix::g>, Spread<W, Matrix::g>>(g, u);
+        unrolled<kElements>([&](auto i) __attribute__((always_inline)) {
+            store_some(a.dst + i * a.plane + c, u[i], n);
+        });
+    }
+}
+
+template <class H, class W>
+void output(const WinogradOutputArgs& a) {
+    enum { kPixels = H::kOutputs * W::kOutputs, kElements = H::kSize * W::kSize };
+    for (int64_t c = 0; c < a.channels; c += VL) {
+        const int n = lanes_left(a.channels - c);
+        vf m[kElements], y[kPixels];
+        unrolled<kElements>([&](auto i) __attribute__((always_inline)) {
+            m[i] = load_some(a.src + i * a.plane + c, n);
+        });
+        transform<Gather<H, Matrix::a>, Gather<W, Matrix::a>>(m, y);
         vf check = zero();
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) check = fma(y[i], zero(), check);
+        unrolled<kPixels>([&](auto i)
+                              __attribute__((always_inline)) { check = fma(y[i], zero(), check); });
         if (any(is_nan(check))) *a.spoiled = 1;
         const vf bias = a.bias ? load_some(a.bias + c, n) : zero();
         for (int i = 0; i < a.rows; ++i)
             for (int j = 0; j < a.columns; ++j) {
-                vf value = y[4 * i + j] + bias;
+                vf value = y[W::kOutputs * i + j] + bias;
                 if (a.residual)
                     value =
                         value +
@@ -139,35 +262,63 @@ void winograd_output(const WinogradOutputArgs& a) {
     }
 }
 
-void winograd_gradient(const WinogradGradientArgs& a) {
+template <class H, class W>
+void gradient(const WinogradGradientArgs& a) {
+    enum { kPixels = H::kOutputs * W::kOutputs, kElements = H::kSize * W::kSize };
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
-        vf g[16], t[24], w[36];
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) g[i] = load_some(a.pixels[i] + c, n);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) gradient_line(g + i, 4, t + i, 4);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) gradient_line(t + 4 * i, 1, w + 6 * i, 1);
-#pragma GCC unroll 36
-        for (int i = 0; i < 36; ++i) store_some(a.dst + i * a.plane + c, w[i], n);
+        vf g[kPixels], w[kElements];
+        unrolled<kPixels>(
+            [&](auto i) __attribute__((always_inline)) { g[i] = load_some(a.pixels[i] + c, n); });
+        transform<Spread<H, Matrix::a>, Spread<W, Matrix::a>>(g, w);
+        unrolled<kElements>([&](auto i) __attribute__((always_inline)) {
+            store_some(a.dst + i * a.plane + c, w[i], n);
+        });
     }
 }
 
-void winograd_filter(const WinogradFilterArgs& a) {
+template <class H, class W>
+void filter(const WinogradFilterArgs& a) {
+    enum { kTaps = H::kTaps * W::kTaps, kElements = H::kSize * W::kSize };
     for (int64_t c = 0; c < a.channels; c += VL) {
         const int n = lanes_left(a.channels - c);
-        vf m[36], t[18], g[9];
-#pragma GCC unroll 36
-        for (int i = 0; i < 36; ++i) m[i] = load_some(a.src + i * a.plane + c, n);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) filter_line(m + i, 6, t + i, 6);
-#pragma GCC unroll 3
-        for (int i = 0; i < 3; ++i) filter_line(t + 6 * i, 1, g + 3 * i, 1);
-#pragma GCC unroll 9
-        for (int i = 0; i < 9; ++i) store_some(a.dst + i * a.dst_plane + c, g[i], n);
+        vf m[kElements], g[kTaps];
+        unrolled<kElements>([&](auto i) __attribute__((always_inline)) {
+            m[i] = load_some(a.src + i * a.plane + c, n);
+        });
+        transform<Gather<H, Matrix::g>, Gather<W, Matrix::g>>(m, g);
+        unrolled<kTaps>([&](auto i) __attribute__((always_inline)) {
+            store_some(a.dst + i * a.dst_plane + c, g[i], n);
+        });
     }
 }
+
+}  // namespace
+
+#define ENGINE_CASE(function, name, algorithm, mh, rh, mw, rw) \
+    case WinogradForm::name: function<Line<mh, rh>, Line<mw, rw>>(a); break;
+
+void winograd_input(const WinogradInputArgs& a) {
+    switch (a.form) { ENGINE_WINOGRAD_FORMS(ENGINE_CASE, input) }
+}
+
+void winograd_weight(const WinogradWeightArgs& a) {
+    switch (a.form) { ENGINE_WINOGRAD_FORMS(ENGINE_CASE, weight) }
+}
+
+void winograd_output(const WinogradOutputArgs& a) {
+    switch (a.form) { ENGINE_WINOGRAD_FORMS(ENGINE_CASE, output) }
+}
+
+void winograd_gradient(const WinogradGradientArgs& a) {
+    switch (a.form) { ENGINE_WINOGRAD_FORMS(ENGINE_CASE, gradient) }
+}
+
+void winograd_filter(const WinogradFilterArgs& a) {
+    switch (a.form) { ENGINE_WINOGRAD_FORMS(ENGINE_CASE, filter) }
+}
+
+#undef ENGINE_CASE
 
 }  // namespace ENGINE_ISA
 }  // namespace engine

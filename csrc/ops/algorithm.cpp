@@ -134,6 +134,59 @@ const ConvAlgorithm<Run>* tuned(const char* op, const std::vector<ConvAlgorithm<
 
 }  // namespace
 
+// Measured on a Xeon with AVX-512: products reach 75 to 92 % of the peak, those of a single vector
+// of columns two thirds of that, those over pixels 60 to 77 %; filters of 4 to 60 MB stream at 10
+// bytes per cycle and core; 36 planes of transformed tiles cost 13 to 17 cycles per 64 bytes.
+double cycles(const Work& work) {
+    const double lanes = kernels().lanes, narrow = work.columns <= kernels().lanes ? 0.7 : 1.0;
+    const double share_of_peak = narrow * (work.reduction ? 0.7 : 0.85);
+    return work.multiply_adds / (2 * lanes * share_of_peak) + 0.1 * work.weight_bytes +
+           0.2 * work.moved_bytes;
+}
+
+namespace {
+
+Work direct_work(const Conv& c, int64_t columns) {
+    const double weights = static_cast<double>(c.kh * c.kw * c.group_ic() * c.oc);
+    Work work{};
+    work.multiply_adds = weights * static_cast<double>(c.n * c.oh * c.ow);
+    work.columns = columns;
+    work.weight_bytes = 4 * weights;
+    return work;
+}
+
+Work direct_weight_work(const Conv& c) {
+    Work work = direct_work(c, c.group_oc());
+    work.reduction = true;
+    const int64_t floats = c.kh * c.kw * c.group_ic() * c.oc;
+    work.moved_bytes = 4 * static_cast<double>(floats * reduction_parts(c, floats));
+    work.weight_bytes = 0;
+    return work;
+}
+
+}  // namespace
+
+double direct_cost(const Conv& c) { return cycles(direct_work(c, c.group_oc())); }
+double direct_data_cost(const Conv& c) { return cycles(direct_work(c, c.group_ic())); }
+double direct_weight_cost(const Conv& c) { return cycles(direct_weight_work(c)); }
+
+// Six products of parts at sixteen times the rate: 2.6 times as fast, about 2 with their making.
+double split_cost(const Conv& c) {
+    Work work = direct_work(c, c.group_oc());
+    work.multiply_adds /= 2;
+    return cycles(work);
+}
+double split_data_cost(const Conv& c) {
+    Work work = direct_work(c, c.group_ic());
+    work.multiply_adds /= 2;
+    return cycles(work);
+}
+double split_weight_cost(const Conv& c) {
+    Work work = direct_weight_work(c);
+    work.multiply_adds /= 2;
+    return cycles(work);
+}
+
 void set_conv_algorithm(const std::string& name) {
     ENGINE_CHECK(name.empty() || has(conv_forward_algorithms(), name) ||
                      has(conv_backward_data_algorithms(), name) ||
@@ -165,10 +218,23 @@ void set_tuned_choices(const std::map<std::string, std::string>& known) {
 int64_t tuned_problems() { return measured.load(); }
 
 template <class Run>
+const ConvAlgorithm<Run>* preferred(const std::vector<ConvAlgorithm<Run>>& list, const Conv& conv) {
+    const ConvAlgorithm<Run>* best = nullptr;
+    double least = 0;
+    for (const auto& algorithm : list) {
+        if (!(best && !algorithm.cost) && objection(algorithm, conv, false).empty()) {
+            if (!algorithm.cost) return &algorithm;
+            const double cost = algorithm.cost(conv);
+            if (!best || cost < least) best = &algorithm, least = cost;
+        }
+    }
+    return best;
+}
+
+template <class Run>
 const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm<Run>>& list,
                                  const Conv& conv,
                                  const std::function<void(const ConvAlgorithm<Run>&)>& run) {
-    std::string log;
     const bool obey = !forced.empty() && has(list, forced);
     if (!obey && autotune.load(std::memory_order_relaxed))
         if (const ConvAlgorithm<Run>* algorithm = tuned(op, list, conv, run)) {
@@ -177,20 +243,38 @@ const ConvAlgorithm<Run>& choose(const char* op, const std::vector<ConvAlgorithm
                          ", as measured");
             return *algorithm;
         }
-    for (const auto& algorithm : list) {
-        const std::string reason = objection(algorithm, conv, obey);
-        if (reason.empty()) {
-            if (verbosity() > 0)
-                log_line(std::string(op) + " " + describe(conv) + ": " + algorithm.name + log);
-            return algorithm;
-        }
-        ENGINE_CHECK(!obey || forced != algorithm.name, Kind::value, "[", op,
-                     "] the forced algorithm '", forced, "' declines ", describe(conv), ": ",
-                     reason);
-        if (verbosity() > 0) log += std::string("; not ") + algorithm.name + ": " + reason;
+    const ConvAlgorithm<Run>* taken = nullptr;
+    if (obey) {
+        for (const auto& algorithm : list)
+            if (forced == algorithm.name) taken = &algorithm;
+        const std::string reason = taken->declines(conv);
+        ENGINE_CHECK(reason.empty(), Kind::value, "[", op, "] the forced algorithm '", forced,
+                     "' declines ", describe(conv), ": ", reason);
+    } else {
+        taken = preferred(list, conv);
     }
-    fail(Kind::runtime, "[", op, "] no algorithm for ", describe(conv));
+    if (!taken) fail(Kind::runtime, "[", op, "] no algorithm for ", describe(conv));
+    if (verbosity() > 0) {
+        std::string log = std::string(op) + " " + describe(conv) + ": " + taken->name;
+        for (const auto& algorithm : list) {
+            const std::string reason = objection(algorithm, conv, obey);
+            if (!reason.empty())
+                log += std::string("; not ") + algorithm.name + ": " + reason;
+            else if (!obey && algorithm.cost)
+                log += std::string("; ") + algorithm.name + " needs about " +
+                       std::to_string(static_cast<int64_t>(algorithm.cost(conv))) + " cycles";
+        }
+        log_line(log);
+    }
+    return *taken;
 }
+#define ENGINE_INSTANCES(Run)                                                            \
+    template const ConvAlgorithm<Run>* preferred(const std::vector<ConvAlgorithm<Run>>&, \
+                                                 const Conv&);
+ENGINE_INSTANCES(ConvForward)
+ENGINE_INSTANCES(ConvBackwardData)
+ENGINE_INSTANCES(ConvBackwardWeight)
+#undef ENGINE_INSTANCES
 template const ConvAlgorithm<ConvForward>& choose(
     const char*, const std::vector<ConvAlgorithm<ConvForward>>&, const Conv&,
     const std::function<void(const ConvAlgorithm<ConvForward>&)>&);

@@ -351,9 +351,13 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
     static const std::vector<ConvAlgorithm<ConvForward>> list = {
         {"depthwise", declines_depthwise, forward_depthwise},
         {"grouped", declines_grouped, forward_grouped},
-        {"winograd", declines_winograd, forward_winograd},
-        {"split", declines_split, forward_split},
-        {"direct", declines_nothing, forward_direct, forward_direct_from},
+#define ENGINE_ENTRY(with, name, algorithm, ...)                                             \
+    {algorithm, declines_winograd<WinogradForm::name>, forward_winograd<WinogradForm::name>, \
+     winograd_cost<WinogradForm::name>},
+        ENGINE_WINOGRAD_FORMS(ENGINE_ENTRY, )
+#undef ENGINE_ENTRY
+            {"split", declines_split, forward_split, split_cost},
+        {"direct", declines_nothing, forward_direct, direct_cost, forward_direct_from},
         {"reference", declines_nothing, forward_reference},
     };
     return list;

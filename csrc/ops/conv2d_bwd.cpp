@@ -597,9 +597,13 @@ const std::vector<ConvAlgorithm<ConvBackwardData>>& conv_backward_data_algorithm
         {"depthwise", declines_depthwise, data_depthwise},
         {"grouped", declines_grouped_data, data_grouped},
         {"columns", declines_columns, data_columns},
-        {"winograd", declines_winograd, data_winograd},
-        {"split", declines_split_data, data_split},
-        {"direct", declines_nothing, data_direct},
+#define ENGINE_ENTRY(with, name, algorithm, ...)                                          \
+    {algorithm, declines_winograd<WinogradForm::name>, data_winograd<WinogradForm::name>, \
+     winograd_data_cost<WinogradForm::name>},
+        ENGINE_WINOGRAD_FORMS(ENGINE_ENTRY, )
+#undef ENGINE_ENTRY
+            {"split", declines_split_data, data_split, split_data_cost},
+        {"direct", declines_nothing, data_direct, direct_data_cost},
         {"reference", declines_nothing, data_reference},
     };
     return list;
@@ -610,9 +614,13 @@ const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algor
         {"depthwise", declines_depthwise, weight_depthwise},
         {"grouped", declines_grouped, weight_grouped},
         {"sliding", declines_sliding, weight_sliding},
-        {"winograd", declines_winograd, weight_winograd},
-        {"split", declines_split_weight, weight_split},
-        {"direct", declines_nothing, weight_direct},
+#define ENGINE_ENTRY(with, name, algorithm, ...)                                            \
+    {algorithm, declines_winograd<WinogradForm::name>, weight_winograd<WinogradForm::name>, \
+     winograd_weight_cost<WinogradForm::name>},
+        ENGINE_WINOGRAD_FORMS(ENGINE_ENTRY, )
+#undef ENGINE_ENTRY
+            {"split", declines_split_weight, weight_split, split_weight_cost},
+        {"direct", declines_nothing, weight_direct, direct_weight_cost},
         {"reference", declines_nothing, weight_reference},
     };
     return list;

@@ -193,8 +193,7 @@ def grayscale(const uint8_t[:, :, ::1] image):
     cdef Py_ssize_t i, pixels = image.shape[0] * image.shape[1]
     cdef const uint8_t* src
     cdef uint8_t* dst
-    _check_colour(image, "grayscale")
-    out = np.empty((image.shape[0], image.shape[1], 1), np.uint8)
+    out = _room_beside(image, 1, "grayscale")
     if pixels == 0:
         return out
     cdef uint8_t[:, :, ::1] result = out
@@ -211,8 +210,7 @@ def saturate(const uint8_t[:, :, ::1] image, float factor, float rest):
     cdef const uint8_t* src
     cdef uint8_t* dst
     cdef float grey
-    _check_colour(image, "adjust_saturation")
-    out = np.empty((image.shape[0], image.shape[1], 3), np.uint8)
+    out = _room_beside(image, 3, "adjust_saturation")
     if pixels == 0:
         return out
     cdef uint8_t[:, :, ::1] result = out
@@ -235,8 +233,7 @@ def shift_hue(const uint8_t[:, :, ::1] image, float shift):
     cdef float red, green, blue, low, high, span, hue, saturation, part, p, q, t, r, g, b
     cdef float one = 1.0, to_byte = 255.999, from_byte = 1.0 / 255.0
     cdef int sector
-    _check_colour(image, "adjust_hue")
-    out = np.empty((image.shape[0], image.shape[1], 3), np.uint8)
+    out = _room_beside(image, 3, "adjust_hue")
     if pixels == 0:
         return out
     cdef uint8_t[:, :, ::1] result = out
@@ -284,9 +281,11 @@ def shift_hue(const uint8_t[:, :, ::1] image, float shift):
     return out
 
 
-def _check_colour(const uint8_t[:, :, ::1] image, name):
+cdef _room_beside(const uint8_t[:, :, ::1] image, Py_ssize_t channels, name):
+    """An array for what becomes of a colour image."""
     if image.shape[2] != 3:
         raise ValueError(f"[{name}] expected an image with 3 channels, got {image.shape[2]}")
+    return np.empty((image.shape[0], image.shape[1], channels), np.uint8)
 
 
 # ---- neighbourhoods ---------------------------------------------------------------------------------------------------

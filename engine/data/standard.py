@@ -31,10 +31,10 @@ class _Standard(ArrayDataset):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        train: bool,
-        transform: Transform | Callable[[Any], Any] | None,
-        target_transform: Callable[[Any], Any] | None,
-        download: bool,
+        train: bool = True,
+        transform: Transform | Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        download: bool = False,
     ) -> None:
         self.root = os.fspath(root)
         self.train = train
@@ -142,16 +142,6 @@ class MNIST(_Standard):
         ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
         ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
     )
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        train: bool = True,
-        transform: Transform | Callable[[Any], Any] | None = None,
-        target_transform: Callable[[Any], Any] | None = None,
-        download: bool = False,
-    ) -> None:
-        super().__init__(root, train, transform, target_transform, download)
 
     @property
     def raw_folder(self) -> str:
@@ -273,20 +263,8 @@ class FashionMNIST(MNIST):
 class CIFAR10(_Standard):
     """Colour pictures in ten classes, 50,000 for training and 10,000 for the test, 32 x 32.
 
-    A sample is (image, label): the image (32, 32, 3) uint8, or what `transform` makes of it. Read from
-    `root/cifar-10-batches-py`.
-
-    Args:
-        root: the folder that torchvision calls so; or the one that has the files in it.
-        train: the training part; False for the test part.
-        transform: applied to each image: a `Transform`, which gets the sample's random numbers, or any function.
-        target_transform: applied to each label.
-        download: download what is missing.
-
-    Raises:
-        FileNotFoundError: when files are missing and `download` is False.
-        ValueError: when a file is damaged; the message names it.
-        engine.io.hub.HubError: when the download fails.
+    A sample is (image, label): the image (32, 32, 3) uint8, or what `transform` makes of it. Args and errors are those
+    of `MNIST`; files are in `root/cifar-10-batches-py`.
 
     Example:
         >>> CIFAR10.names[6]
@@ -319,16 +297,6 @@ class CIFAR10(_Standard):
         "ship",
         "truck",
     )
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        train: bool = True,
-        transform: Transform | Callable[[Any], Any] | None = None,
-        target_transform: Callable[[Any], Any] | None = None,
-        download: bool = False,
-    ) -> None:
-        super().__init__(root, train, transform, target_transform, download)
 
     def download(self) -> None:
         import tarfile
