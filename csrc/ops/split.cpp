@@ -134,10 +134,14 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
     const int64_t passes = (right.taps + pass_taps - 1) / pass_taps * tap_parts;
     // Eight items or more: by rows, and by columns as far as a pass over the right factor would not
     // stay in the second-level cache; then rows are split more than once, beside the products.
-    const int64_t wanted = std::max<int64_t>(2, std::min(kBlockPanels, panels / 8));
+    // Every block of rows reads the whole right factor: few rows are not cut.
+    const int64_t wanted = panels <= 4 * kBlockPanels
+                               ? kBlockPanels
+                               : std::max<int64_t>(2, std::min(kBlockPanels, panels / 8));
     const int64_t blocks = (panels + wanted - 1) / wanted;
     const int64_t by_size = (columns * pass_steps * kSplitStep + kRightBytes - 1) / kRightBytes;
-    const int64_t shares = std::min(columns, std::max(by_size, 8 / blocks));
+    const int64_t shares =
+        std::min(columns, std::max(by_size, std::min((columns + 1) / 2, 8 / blocks)));
     const int64_t block = (panels + blocks - 1) / blocks;
     const int64_t left_bytes = 2 * pass_steps * kSplitStep;
     const int64_t lines_bytes =

@@ -281,6 +281,19 @@ struct Target {
     int64_t residual_row;
 };
 
+// The right factor's way from memory, a kibibyte at a time.
+struct Fetching {
+    const char* next;
+    int64_t units;
+};
+
+ENGINE_INLINE void split_piece(Fetching& b) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) __builtin_prefetch(b.next + i * 64, 0, 2);
+    b.next += 1024;
+    --b.units;
+}
+
 template <class Other>
 ENGINE_INLINE void work(Other& other, int64_t units) {
     for (int64_t i = 0; i < units && other.units; ++i) split_piece(other);
@@ -401,21 +414,35 @@ void split_stream(const SplitStreamArgs& g) {
     next.bad = zero();
     start_splitting(g, 0, next);
     while (next.units) split_piece(next);
-    // So many after each four tiles that the panel is split when the one before is multiplied.
-    const int64_t panels = (g.columns + kSplitLines - 1) / kSplitLines;
-    const int64_t units = (kSplitLines + 6 * panels - 1) / (6 * panels);
-    for (int64_t row = 0; row < g.rows; row += kSplitLines) {
-        const char* left = g.left + row / kSplitLines % 2 * g.steps * kSplitStep;
-        if (row + kSplitLines < g.rows) start_splitting(g, row + kSplitLines, next);
+    const auto multiply = [&](int64_t row, int64_t column, auto& other, int64_t units) {
+        const int64_t rest = g.columns - column;
+        product_tile(
+            g.left + row / kSplitLines % 2 * g.steps * kSplitStep,
+            g.right + column / kSplitLines * g.right_panel, g.steps,
+            {g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
+             rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
+             g.bias ? g.bias + column : nullptr,
+             g.residual ? g.residual + row * g.residual_row + column : nullptr, g.residual_row},
+            other, units);
+    };
+    if (g.rows <= 2 * kSplitLines) {
+        // Few rows: the right factor's way from memory decides, and it is gone once.
+        if (g.rows > kSplitLines) start_splitting(g, kSplitLines, next);
+        while (next.units) split_piece(next);
+        constexpr int64_t kAhead = 4 * kSplitStep;
         for (int64_t column = 0; column < g.columns; column += kSplitLines) {
-            const int64_t rest = g.columns - column;
-            product_tile(
-                left, g.right + column / kSplitLines * g.right_panel, g.steps,
-                {g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
-                 rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
-                 g.bias ? g.bias + column : nullptr,
-                 g.residual ? g.residual + row * g.residual_row + column : nullptr, g.residual_row},
-                next, units);
+            const char* right = g.right + column / kSplitLines * g.right_panel;
+            Fetching ahead{right + kAhead, g.steps * kSplitStep / 1024};
+            for (int64_t row = 0; row < g.rows; row += kSplitLines) multiply(row, column, ahead, 1);
+        }
+    } else {
+        // So many after each four tiles that a panel is split when the one before is multiplied.
+        const int64_t panels = (g.columns + kSplitLines - 1) / kSplitLines;
+        const int64_t units = (kSplitLines + 6 * panels - 1) / (6 * panels);
+        for (int64_t row = 0; row < g.rows; row += kSplitLines) {
+            if (row + kSplitLines < g.rows) start_splitting(g, row + kSplitLines, next);
+            for (int64_t column = 0; column < g.columns; column += kSplitLines)
+                multiply(row, column, next, units);
         }
     }
     if (any(is_nan(next.bad))) *g.spoiled = 1;
