@@ -14,11 +14,12 @@
 // eighths (quarters and some eighths for four pairs), these make the sum over i of
 // (A_ij |B_i| |G_i|)^2 least; for F(4, 3) it is 8 where the usual 1, 2 give 31, on each axis.
 //
-// Tried and lost: F(6 x 6, 3 x 3), largest error 1.7e-5 of the largest output, ran at 0.80 to 1.01
-// of the speed of F(4 x 4, 3 x 3) on 64 to 256 channels, 14 x 14 to 224 x 224 pixels, and at half
-// of it on 7 x 7; F(2, 7), no more accurate than F(4, 7), at 0.75 of its speed. Not tried, for what
-// the transforms cost elsewhere (a third of the gain) would eat it up: 3 x 3 with stride 2, split
-// by the parity of rows and columns, needs 25/36 of the products with tiles of 2 x 2.
+// Tried and lost: F(6 x 6, 3 x 3), largest error 1.7e-5 in a simulation with 256 channels, ran at
+// 0.8 to 1.0 of the speed of F(4 x 4, 3 x 3) at batch 16 and on large maps, slower on small ones (7
+// x 7: half); F(2, 7), a third of the error of F(4, 7) in the simulation, ran at 0.68 to 0.76 of
+// its speed. Not tried: 3 x 3 with stride 2, split by the parity of rows and columns, needs 25/36
+// of the products with tiles of 2 x 2, which the transforms' third of the gain elsewhere would eat
+// up.
 //
 // Layout: a plane per transform element e, channels contiguous. Method: vectors over channels; the
 // one-dimensional transform is applied to columns, then to rows, through an array of vectors that
