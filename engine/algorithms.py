@@ -10,7 +10,7 @@ largest output, for normally distributed inputs and 64 to 512 input channels:
 | Winograd F(4 x 4, 3 x 3), weight gradient | 4.0e-6 | 2.5e-6 |
 | Winograd F(2 x 2, 3 x 3), weight gradient | 2.5e-6 | 1.7e-6 |
 | Winograd for 5 x 5, 1 x 3, 3 x 1 | 4.4e-6 | |
-| Winograd for 1 x 7, 7 x 1 | 7.3e-6 | |
+| Winograd for 1 x 7, 7 x 1 | 7.6e-6 | |
 
 Winograd's minimal filtering: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016.
 """

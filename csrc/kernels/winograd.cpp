@@ -14,11 +14,12 @@
 // eighths (quarters and some eighths for four pairs), these make the sum over i of
 // (A_ij |B_i| |G_i|)^2 least; for F(4, 3) it is 8 where the usual 1, 2 give 31, on each axis.
 //
-// Tried and lost: F(6 x 6, 3 x 3), largest error 1.7e-5 of the largest output, ran at 0.80 to 1.01
-// of the speed of F(4 x 4, 3 x 3) on 64 to 256 channels, 14 x 14 to 224 x 224 pixels, and at half
-// of it on 7 x 7; F(2, 7), no more accurate than F(4, 7), at 0.75 of its speed. Not tried, for what
-// the transforms cost elsewhere (a third of the gain) would eat it up: 3 x 3 with stride 2, split
-// by the parity of rows and columns, needs 25/36 of the products with tiles of 2 x 2.
+// Tried and lost: F(6 x 6, 3 x 3), largest error 1.7e-5 in a simulation with 256 channels, ran at
+// 0.8 to 1.0 of the speed of F(4 x 4, 3 x 3) at batch 16 and on large maps, slower on small ones (7
+// x 7: half); F(2, 7), a third of the error of F(4, 7) in the simulation, ran at 0.68 to 0.76 of
+// its speed. Not tried: 3 x 3 with stride 2, split by the parity of rows and columns, needs 25/36
+// of the products with tiles of 2 x 2, which the transforms' third of the gain elsewhere would eat
+// up.
 //
 // Layout: a plane per transform element e, channels contiguous. Method: vectors over channels; the
 // one-dimensional transform is applied to columns, then to rows, through an array of vectors that
@@ -101,12 +102,20 @@ ENGINE_INLINE void unrolled(const F& f) {
 }
 
 // Coefficients that a sum of products is written with.
-// Row of the matrix, only its even or odd columns (parity 0, 1) or all (2).
+// Row of the matrix: all columns (parity 2), the even ones (0), or the odd ones over the last of
+// them (1), so that one sum needs no multiplication and the addition to the even ones has it.
 template <class L, Matrix m, int row, int parity>
 struct RowOf {
     enum { kCount = columns_of<L, m>() };
+    static constexpr double factor() {
+        double last = 0;
+        for (int j = 1; j < kCount; j += 2)
+            if (entry<L, m>(row, j) != 0) last = entry<L, m>(row, j);
+        return last;
+    }
     static constexpr double at(int j) {
-        return parity == 2 || j % 2 == parity ? entry<L, m>(row, j) : 0;
+        if (parity == 1) return j % 2 ? entry<L, m>(row, j) / factor() : 0;
+        return parity == 2 || j % 2 == 0 ? entry<L, m>(row, j) : 0;
     }
 };
 // Column of the matrix, for values m_0, m_1 + m_2, m_1 - m_2, m_3 + m_4, ..., m_last.
@@ -157,10 +166,17 @@ struct Spread {
             out[0] = sum_of_products<RowOf<L, m, 0, 2>>(in, in_step);
             unrolled<(kTo - 2) / 2>([&](auto index) __attribute__((always_inline)) {
                 constexpr int row = 2 * decltype(index)::value + 1;
+                using Odd = RowOf<L, m, row, 1>;
                 const vf even = sum_of_products<RowOf<L, m, row, 0>>(in, in_step);
-                const vf odd = sum_of_products<RowOf<L, m, row, 1>>(in, in_step);
-                out[row * out_step] = even + odd;
-                out[(row + 1) * out_step] = even - odd;
+                const vf odd = sum_of_products<Odd>(in, in_step);
+                if constexpr (Odd::factor() == 1) {
+                    out[row * out_step] = even + odd;
+                    out[(row + 1) * out_step] = even - odd;
+                } else {
+                    const vf factor = set1(static_cast<float>(Odd::factor()));
+                    out[row * out_step] = fma(factor, odd, even);
+                    out[(row + 1) * out_step] = fnma(factor, odd, even);
+                }
             });
             out[(kTo - 1) * out_step] = sum_of_products<RowOf<L, m, kTo - 1, 2>>(in, in_step);
         }

@@ -134,9 +134,9 @@ const ConvAlgorithm<Run>* tuned(const char* op, const std::vector<ConvAlgorithm<
 
 }  // namespace
 
-// Measured on a Xeon with AVX-512: products reach 75 to 92 % of the peak, those of a single vector
-// of columns two thirds of that, those over pixels 60 to 77 %; filters of 4 to 60 MB stream at 10
-// bytes per cycle and core; 36 planes of transformed tiles cost 13 to 17 cycles per 64 bytes.
+// The constants are fitted, so that the order of the estimates is that of times measured on two
+// cores of a Xeon with AVX-512 (3 x 3, 16 to 512 channels, 2 x 2 to 56 x 56 pixels, batch 1 to 16);
+// they are not measurements of their own. For the row of matrix tiles nothing was measured.
 double cycles(const Work& work) {
     const double lanes = kernels().lanes, narrow = work.columns <= kernels().lanes ? 0.7 : 1.0;
     const double share_of_peak = narrow * (work.reduction ? 0.7 : 0.85);
@@ -170,7 +170,7 @@ double direct_cost(const Conv& c) { return cycles(direct_work(c, c.group_oc()));
 double direct_data_cost(const Conv& c) { return cycles(direct_work(c, c.group_ic())); }
 double direct_weight_cost(const Conv& c) { return cycles(direct_weight_work(c)); }
 
-// Six products of parts at sixteen times the rate: 2.6 times as fast, about 2 with their making.
+// 2.6 times as fast by the count of cycles; that 2 is left with the making of the parts is assumed.
 double split_cost(const Conv& c) {
     Work work = direct_work(c, c.group_oc());
     work.multiply_adds /= 2;
