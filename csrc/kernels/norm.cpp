@@ -72,7 +72,7 @@ inline void stats_pixels(const ChannelStatsArgs& a, const float* src) {
 }
 
 // Maps take one pixel after the other: what belongs to a channel is loaded again for each, which
-// costs less than leaving the order of memory (a tenth faster from memory than four pixels a
+// costs less than leaving the order of memory (41 GB/s from memory, 38 with four pixels a
 // visit).
 template <Activation kActivation, bool kResidual>
 inline void affine_pixel(const ChannelAffineArgs& a, int64_t pixel) {
