@@ -4,14 +4,16 @@
     python benchmarks/bench_bandwidth.py --only pool --megabytes 64
 
 Normalisation, pooling, elementwise ops and optimizer steps do little with each number: memory decides how fast they can
-be. Each op works on arrays much larger than the caches, taken in turn so that none is met warm, and every byte that has
-to be read or written counts once; a pass that must see the batch's statistics first reads its input twice. The share is
-that of the same run's streaming loops with the same threads: reading (for ops that only read) or a = b + s c.
+be. Each op works on arrays taken in turn, and so is the memory it writes to, so that none is met warm; every byte that
+has to be read or written counts once, and an op that must see the batch's statistics first reads its input twice. The
+share is that of bare loops which read and write as many arrays as the op does, pass by pass, in turn with it in the
+same run with the same threads: the fastest of ordinary and non-temporal stores, with and without prefetching.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -21,11 +23,21 @@ import harness
 Call = Callable[[], object]
 
 
+class Pass(NamedTuple):
+    reads: int  # arrays
+    writes: int
+    share: float = 1.0  # of their elements
+    in_place: bool = False  # what is written is what was read
+
+
 class Op(NamedTuple):
     name: str
-    passes: float  # arrays of full size that are read or written
-    reads_only: bool
+    passes: tuple[Pass, ...]
     make: Callable[[Any, Any], Call]  # from a supplier of full-size arrays and the backend
+
+    @property
+    def arrays(self) -> float:
+        return sum((one.reads + one.writes) * one.share for one in self.passes)
 
 
 def batch_norm(training: bool, residual: bool, activation: str) -> Callable[[Any, Any], Call]:
@@ -91,35 +103,37 @@ def adam(fresh: Any, b: Any) -> Call:
     )
 
 
+STATISTICS, MAP, JOIN = Pass(1, 0), Pass(1, 1), Pass(2, 1)
+QUARTER, HALF = (Pass(1, 1, 0.25), Pass(1, 0, 0.75)), (Pass(1, 1, 0.5), Pass(1, 0, 0.5))
 OPS = (
-    Op("batch norm, training, relu", 3, False, batch_norm(True, False, "relu")),
-    Op("batch norm, training, residual, relu", 4, False, batch_norm(True, True, "relu")),
-    Op("batch norm, training, silu", 3, False, batch_norm(True, False, "silu")),
-    Op("batch norm, evaluation, relu", 2, False, batch_norm(False, False, "relu")),
-    Op("batch norm, evaluation, residual, relu", 3, False, batch_norm(False, True, "relu")),
-    Op("batch norm backward, relu", 5, False, batch_norm_backward(False, "relu")),
-    Op("batch norm backward, residual, relu", 7, False, batch_norm_backward(True, "relu")),
-    Op("batch norm backward, silu", 5, False, batch_norm_backward(False, "silu")),
-    Op("max pool 2x2", 1.5, False, max_pool(2, 2, 0)),
-    Op("max pool 2x2 backward", 1.5, False, max_pool_backward(2, 2, 0)),
-    Op("max pool 3x3 stride 2", 1.5, False, max_pool(3, 2, 1)),
-    Op("max pool 3x3 stride 2 backward", 1.5, False, max_pool_backward(3, 2, 1)),
-    Op("average pool 2x2", 1.25, False, lambda fresh, b: lambda: b.avg_pool2d(fresh(), (2, 2), (2, 2))),
-    Op("average pool 2x2 backward", 1.25, False, avg_pool_backward),
-    Op("global average pool", 1, True, lambda fresh, b: lambda: b.adaptive_avg_pool2d(fresh(), (1, 1))),
-    Op("channel scale", 2, False, scale),
-    Op("channel scale backward", 3, False, scale_backward),
-    Op("relu", 2, False, lambda fresh, b: lambda: b.unary("relu", fresh())),
-    Op("relu backward", 3, False, lambda fresh, b: lambda: b.unary_backward("relu", fresh(), None, fresh())),
-    Op("silu", 2, False, lambda fresh, b: lambda: b.unary("silu", fresh())),
-    Op("silu backward", 3, False, lambda fresh, b: lambda: b.unary_backward("silu", fresh(), fresh(), None)),
-    Op("add", 3, False, lambda fresh, b: lambda: b.binary("add", fresh(), fresh())),
-    Op("add in place", 3, False, lambda fresh, b: lambda: b.binary_("add", fresh(), fresh())),
-    Op("sum", 1, True, lambda fresh, b: lambda: b.reduce("sum", fresh(), None, False)),
-    Op("copy", 2, False, lambda fresh, b: lambda: b.copy_(fresh(), fresh())),
-    Op("concat of two", 4, False, lambda fresh, b: lambda: b.concat([fresh(), fresh()], 1)),
-    Op("sgd with momentum", 5, False, sgd),
-    Op("adam", 7, False, adam),
+    Op("batch norm, training, relu", (STATISTICS, MAP), batch_norm(True, False, "relu")),
+    Op("batch norm, training, residual, relu", (STATISTICS, JOIN), batch_norm(True, True, "relu")),
+    Op("batch norm, training, silu", (STATISTICS, MAP), batch_norm(True, False, "silu")),
+    Op("batch norm, evaluation, relu", (MAP,), batch_norm(False, False, "relu")),
+    Op("batch norm, evaluation, residual, relu", (JOIN,), batch_norm(False, True, "relu")),
+    Op("batch norm backward, relu", (Pass(2, 0), JOIN), batch_norm_backward(False, "relu")),
+    Op("batch norm backward, residual, relu", (Pass(3, 1), JOIN), batch_norm_backward(True, "relu")),
+    Op("batch norm backward, silu", (Pass(2, 0), JOIN), batch_norm_backward(False, "silu")),
+    Op("max pool 2x2", HALF, max_pool(2, 2, 0)),
+    Op("max pool 2x2 backward", (Pass(1, 1, 0.5), Pass(0, 1, 0.5)), max_pool_backward(2, 2, 0)),
+    Op("max pool 3x3 stride 2", HALF, max_pool(3, 2, 1)),
+    Op("max pool 3x3 stride 2 backward", (Pass(1, 1, 0.5), Pass(0, 1, 0.5)), max_pool_backward(3, 2, 1)),
+    Op("average pool 2x2", QUARTER, lambda fresh, b: lambda: b.avg_pool2d(fresh(), (2, 2), (2, 2))),
+    Op("average pool 2x2 backward", (Pass(1, 1, 0.25), Pass(0, 1, 0.75)), avg_pool_backward),
+    Op("global average pool", (STATISTICS,), lambda fresh, b: lambda: b.adaptive_avg_pool2d(fresh(), (1, 1))),
+    Op("channel scale", (MAP,), scale),
+    Op("channel scale backward", (JOIN,), scale_backward),
+    Op("relu", (MAP,), lambda fresh, b: lambda: b.unary("relu", fresh())),
+    Op("relu backward", (JOIN,), lambda fresh, b: lambda: b.unary_backward("relu", fresh(), None, fresh())),
+    Op("silu", (MAP,), lambda fresh, b: lambda: b.unary("silu", fresh())),
+    Op("silu backward", (JOIN,), lambda fresh, b: lambda: b.unary_backward("silu", fresh(), fresh(), None)),
+    Op("add", (JOIN,), lambda fresh, b: lambda: b.binary("add", fresh(), fresh())),
+    Op("add in place", (Pass(2, 1, in_place=True),), lambda fresh, b: lambda: b.binary_("add", fresh(), fresh())),
+    Op("sum", (STATISTICS,), lambda fresh, b: lambda: b.reduce("sum", fresh(), None, False)),
+    Op("copy", (MAP,), lambda fresh, b: lambda: b.copy_(fresh(), fresh())),
+    Op("concat of two", (MAP, MAP), lambda fresh, b: lambda: b.concat([fresh(), fresh()], 1)),
+    Op("sgd with momentum", (Pass(3, 2, in_place=True),), sgd),
+    Op("adam", (Pass(4, 3, in_place=True),), adam),
 )
 
 
@@ -128,7 +142,8 @@ class Arrays:
 
     def __init__(self, b: Any, shape: tuple[int, ...], total_bytes: int) -> None:
         self.shape = shape
-        self.bytes = 4 * shape[0] * shape[1] * shape[2] * shape[3]
+        self.size = shape[0] * shape[1] * shape[2] * shape[3]
+        self.bytes = 4 * self.size
         self.count = max(4, total_bytes // self.bytes)
         self._turn = cycle([b.normal(shape, 0.0, 1.0, 1, i) for i in range(self.count)])
 
@@ -142,39 +157,59 @@ def shape_of(megabytes: float, channels: int) -> tuple[int, int, int, int]:
     return 8, channels, max(2, side), max(2, side)
 
 
+def keeping(call: Call, count: int) -> Call:
+    """The call, whose last `count` results stay alive: the next one goes to memory not written to for long."""
+    kept: deque[object] = deque(maxlen=count)
+    return lambda: kept.append(call())
+
+
+def bare(op: Op, fresh: Arrays, b: Any, past_caches: bool, fetch_ahead: int) -> Call:
+    """What the op reads and writes, and nothing else."""
+
+    def call() -> list[Any]:
+        results: list[Any] = []
+        for reads, writes, share, in_place in op.passes:
+            sources = [fresh() for _ in range(reads)]
+            written = sources[:writes] if in_place else [b.empty(fresh.shape) for _ in range(writes)]
+            b.stream_pass(sources, written, int(share * fresh.size), past_caches, fetch_ahead)
+            if not in_place:
+                results += written
+        return results
+
+    return call
+
+
 def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from engine import backend as b
 
     b.set_num_threads(args.threads)
-    shape = shape_of(args.megabytes, args.channels)
-    fresh = Arrays(b, shape, args.total_megabytes << 20)
-    references: dict[str, Call] = {
-        kind: (lambda kind=kind: b.measure_bandwidth(kind, 3 * fresh.bytes)) for kind in ("read", "triad")
-    }
+    fresh = Arrays(b, shape_of(args.megabytes, args.channels), args.total_megabytes << 20)
     for op in OPS:
         if args.only not in op.name:
             continue
         limits = harness.measure_limits(args.threads)
-        call = op.make(fresh, b)
-        samples: dict[str, list[float]] = {kind: [] for kind in references}
-        for _ in range(3):
-            for kind, measure in references.items():
-                samples[kind].append(float(measure()))  # type: ignore[arg-type]
-        timing = harness.interleave({"op": call}, rounds=args.rounds, sample_s=args.sample_ms * 1e-3)["op"]
-        for _ in range(3):
-            for kind, measure in references.items():
-                samples[kind].append(float(measure()))  # type: ignore[arg-type]
-        rate = op.passes * fresh.bytes / timing.median * 1e-9
-        limit = sorted(samples["read" if op.reads_only else "triad"])[3]
+        calls = {"engine": op.make(fresh, b)} | {
+            f"bare{', non-temporal' * past}{', prefetched' * (ahead > 0)}": bare(op, fresh, b, past, ahead)
+            for past in (False, True)[: 1 + any(one.writes for one in op.passes)]
+            for ahead in (0, 512)
+        }
+        kept = {name: keeping(call, fresh.count // len(calls)) for name, call in calls.items()}
+        timings = harness.interleave(kept, rounds=args.rounds, sample_s=args.sample_ms * 1e-3)
+        ours = timings.pop("engine")
+        method = min(timings, key=lambda name: timings[name].median)
+        limit = timings[method]
         yield {
             "name": op.name,
-            "shape": "x".join(map(str, shape)),
-            "bytes": int(op.passes * fresh.bytes),
+            "shape": "x".join(map(str, fresh.shape)),
+            "bytes": int(op.arrays * fresh.bytes),
             **limits.as_json(),
-            **{f"{kind}_gbytes_per_s": harness.significant(sorted(values)[3], 4) for kind, values in samples.items()},
-            "gbytes_per_s": harness.significant(rate, 4),
-            "share": harness.significant(rate / limit, 3),
-            "timings": {"engine": timing.as_json()},
+            "method": method,
+            "timings": {
+                name: timing.as_json()
+                | {"gbytes_per_s": harness.significant(op.arrays * fresh.bytes / timing.median * 1e-9, 4)}
+                for name, timing in (("engine", ours), ("bare", limit))
+            },
+            "share": harness.significant(harness.ratio(limit, ours), 3),
         }
 
 
@@ -198,10 +233,10 @@ def main() -> None:
     report = harness.Report("bandwidth", settings)
     for row in rows(args):
         report.add(row, args.output)
+        ours, limit = row["timings"]["engine"], row["timings"]["bare"]
         print(
-            f"{row['name']:42}{row['timings']['engine']['median_ms']:9.3f} ms {row['gbytes_per_s']:7.1f} GB/s "
-            f"{row['share']:5.0%}   (read {row['read_gbytes_per_s']:.1f}, triad {row['triad_gbytes_per_s']:.1f} GB/s)  "
-            f"{row['state']}",
+            f"{row['name']:40}{ours['median_ms']:9.3f} ms {ours['gbytes_per_s']:7.1f} GB/s {row['share']:5.0%} of "
+            f"{limit['gbytes_per_s']:.1f} GB/s ({row['method']})  {row['state']}",
             flush=True,
         )
 

@@ -91,6 +91,8 @@ def against_peers(content: dict[str, Any]) -> str:
 def label(row: Row) -> str:
     if "case" in row:
         return f"{row['case']}, {row['malloc']} malloc" if "malloc" in row else str(row["case"])
+    if "network" not in row:
+        return str(row["name"])
     algorithm = f", {row['algorithm']}" if row.get("algorithm") else ""
     isa = f", {row['isa']}" if "isa" in row else ""
     return f"{row['network']}: {row['shape']}, batch {row['batch']}, {row['pass']}{algorithm}{isa}"
@@ -148,6 +150,16 @@ def where_time_goes(content: dict[str, Any]) -> str:
     return table(["what", "ms", *kinds, "threads"], body)
 
 
+def beside_bare_loops(content: dict[str, Any]) -> str:
+    """The table of bench_bandwidth: each op beside loops that read and write as much and do nothing else."""
+    body = []
+    for row in content["results"]:
+        ours, bare = row["timings"]["engine"], row["timings"]["bare"]
+        cells = [f"{figures['gbytes_per_s']:.1f}" for figures in (ours, bare)]
+        body.append([row["name"], milliseconds(ours), milliseconds(bare), *cells, f"{row['share']:.0%}", state_of(row)])
+    return table(["what", "engine, ms", "bare loop, ms", "GB/s", "bare loop, GB/s", "share", "threads"], body)
+
+
 def describe(content: dict[str, Any]) -> str:
     machine, software = content["machine"], content["software"]
     versions = ", ".join(f"{name} {software[name]}" for name in ("engine", "torch", "numpy") if name in software)
@@ -160,7 +172,11 @@ def describe(content: dict[str, Any]) -> str:
 
 
 def tables(content: dict[str, Any]) -> str:
-    draw = {"latency": pauses_and_neighbours, "profile": where_time_goes}.get(content["benchmark"], against_peers)
+    draw = {
+        "latency": pauses_and_neighbours,
+        "profile": where_time_goes,
+        "bandwidth": beside_bare_loops,
+    }.get(content["benchmark"], against_peers)
     return f"{describe(content)}\n\n{draw(content)}\n"
 
 

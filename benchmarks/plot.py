@@ -3,7 +3,8 @@
     python benchmarks/plot.py
 
 Per layer of `ops_conv15.json`: the share of the FMA peak, each pass and batch a panel. Of `train.json`, `infer.json`:
-how many times faster than PyTorch's better format, per network.
+how many times faster than PyTorch's better format, per network. Of `bandwidth.json`: the share of what bare loops
+reach.
 """
 
 from __future__ import annotations
@@ -98,12 +99,27 @@ def ratios(rows: list[Row], name: str, title: str) -> None:
     save(figure, name)
 
 
+def shares_of_bandwidth(rows: list[Row]) -> None:
+    """Bars of the engine's share of what bare loops of the same mix of reads and writes reach."""
+    if not rows:
+        return
+    figure, axis = plt.subplots(figsize=(9, 0.9 + 0.22 * len(rows)))
+    bars = axis.barh(range(len(rows)), [100 * row["share"] for row in rows], color="#4477aa", height=0.7)
+    axis.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+    axis.axvline(100, color="grey", linewidth=0.8)
+    axis.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("% of the bandwidth of bare loops in the same run")
+    save(figure, "bandwidth.svg")
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     layers = read("ops_conv15.json")
     for isa in sorted({row["isa"] for row in layers}):
         shares_of_peak(layers, isa)
     ratios(read("train.json"), "train.svg", "Training step")
+    shares_of_bandwidth(read("bandwidth.json"))
     ratios(read("infer.json"), "infer.svg", "Inference, eager")
 
 

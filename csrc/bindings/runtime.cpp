@@ -38,9 +38,10 @@ void bind_runtime(py::module_& m) {
         out["isas"] = available_isas();
         return out;
     });
-    m.def("measure_bandwidth", &measure_bandwidth, arg("kind"), arg("bytes"), NoGil());
     m.def("measure_peak", &measure_peak, arg("threads"), NoGil());
     m.def("measure_ping_pong", &measure_ping_pong, NoGil());
+    m.def("stream_pass", &stream_pass, arg("sources"), arg("results"), arg("count"),
+          arg("past_caches"), arg("fetch_ahead"), NoGil());
 }
 
 }  // namespace engine

@@ -121,6 +121,18 @@ struct WhereArgs {
     int32_t condition_step, a_step, b_step;  // 0 or 1
 };
 
+// A pass over memory with as little computation as there can be, the measure of those that compute:
+// every dst[i] = half the sum of all src[i]; without dst, the sums add up in *sink.
+struct StreamPassArgs {
+    const float* src[4];
+    float* dst[3];
+    int sources, results;
+    int64_t count;
+    bool past_caches;     // dst aligned to vectors
+    int64_t fetch_ahead;  // floats; 0: left to the processor
+    float* sink;
+};
+
 struct PreluArgs {
     const float* x;
     const float* weight;

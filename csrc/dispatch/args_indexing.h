@@ -6,11 +6,13 @@
 
 namespace engine {
 
-// dst row r = src row r; rows are `bytes` long and `step` bytes apart.
+// dst row r = src row r; rows are `bytes` long and `step` bytes apart. stream: past the caches;
+// bytes, dst and dst_step are multiples of 64.
 struct CopyRowsArgs {
     const char* src;
     char* dst;
     int64_t src_step, dst_step, bytes, rows;
+    bool stream;
 };
 
 // src is [outer][axis][bytes], dst is [outer][count][bytes]: dst[o][j] = src[o][index[j]] for o in

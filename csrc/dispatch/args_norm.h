@@ -40,6 +40,7 @@ struct ChannelGradSumsArgs {
     const float* kept;  // or null
     float* g;           // written where there is `kept`
     int64_t kept_ld, g_ld;
+    bool stream;  // as above, for g
     float *sum_g, *sum_g_x;
 };
 
@@ -60,6 +61,7 @@ struct ChannelScaleGradArgs {
     const float *dy, *x, *scale;
     float *dx, *sum;
     int64_t dy_ld, x_ld, dx_ld, channels, pixels;
+    bool stream;  // as above, for dx
 };
 
 // Rows of `columns` adjacent floats; mean and invstd have one entry per row.

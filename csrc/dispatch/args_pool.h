@@ -14,6 +14,9 @@ struct PoolAxis {
     int64_t step;
 };
 
+// stream: what is written goes past the caches; it is aligned and its channels fill vectors.
+// fetch_ahead: src comes from memory, not from a near cache.
+
 // Rows [row_begin, row_end) of the n * out_h output rows.
 struct MaxPoolArgs {
     const float* src;
@@ -23,6 +26,7 @@ struct MaxPoolArgs {
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
     int64_t row_begin, row_end;
+    bool stream, fetch_ahead;
 };
 
 // Channels [0, channels) of one image: dst is overwritten.
@@ -46,6 +50,7 @@ struct MaxPoolGatherArgs {
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
     int64_t row_begin, row_end;
+    bool stream;
 };
 
 // dst = sum over the window / (y_size[oy] * x_size[ox]).
@@ -57,6 +62,7 @@ struct AvgPoolArgs {
     PoolAxis y, x;
     const float *y_size, *x_size;
     int64_t row_begin, row_end;
+    bool stream, fetch_ahead;
 };
 
 // Rows [row_begin, row_end) of the n * in_h rows of dx. Axes are the transposed windows: input
@@ -69,6 +75,7 @@ struct AvgPoolBackwardArgs {
     PoolAxis y, x;
     const float *y_size, *x_size;
     int64_t row_begin, row_end;
+    bool stream;
 };
 
 }  // namespace engine

@@ -320,6 +320,38 @@ void where_rows(const WhereArgs& args) {
     }
 }
 
+// ---- bare passes ----
+
+// A cache line at a time.
+template <int kSources, int kResults>
+void stream_arrays(const StreamPassArgs& a) {
+    constexpr int kLine = 16;
+    const vf weight = set1(0.5f);
+    vf total = zero();
+    int64_t i = 0;
+    for (; i + kLine <= a.count; i += kLine) {
+        if (a.fetch_ahead)
+            for (int s = 0; s < kSources; ++s) __builtin_prefetch(a.src[s] + i + a.fetch_ahead);
+        for (int64_t at = i; at < i + kLine; at += VL) {
+            vf sum = zero();
+            for (int s = 0; s < kSources; ++s) sum = fma(load(a.src[s] + at), weight, sum);
+            for (int r = 0; r < kResults; ++r)
+                if (a.past_caches)
+                    stream(a.dst[r] + at, sum);
+                else
+                    store(a.dst[r] + at, sum);
+            if (kResults == 0) total = total + sum;
+        }
+    }
+    if (a.past_caches) stream_fence();
+    for (; i < a.count; ++i) {
+        float sum = 0.0f;
+        for (int s = 0; s < kSources; ++s) sum += 0.5f * a.src[s][i];
+        for (int r = 0; r < kResults; ++r) a.dst[r][i] = sum;
+    }
+    *a.sink += reduce_add(total);
+}
+
 // ---- prelu ----
 
 template <int weight_step>
@@ -400,6 +432,24 @@ void eltwise_binary(const BinaryArgs& args) {
         ENGINE_BINARY_OPS(CASE)
 #undef CASE
     }
+}
+
+void stream_pass(const StreamPassArgs& a) {
+#define RESULTS(sources)                              \
+    switch (a.results) {                              \
+        case 0: return stream_arrays<sources, 0>(a);  \
+        case 1: return stream_arrays<sources, 1>(a);  \
+        case 2: return stream_arrays<sources, 2>(a);  \
+        default: return stream_arrays<sources, 3>(a); \
+    }
+    switch (a.sources) {
+        case 0: RESULTS(0)
+        case 1: RESULTS(1)
+        case 2: RESULTS(2)
+        case 3: RESULTS(3)
+        default: RESULTS(4)
+    }
+#undef RESULTS
 }
 
 void eltwise_where(const WhereArgs& args) {

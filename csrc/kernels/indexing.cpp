@@ -134,6 +134,17 @@ inline void scatter_add_of(const LinesArgs& a) {
 }  // namespace
 
 void copy_rows(const CopyRowsArgs& a) {
+    if (a.stream) {
+        for (int64_t r = 0; r < a.rows; ++r) {
+            const auto* src = reinterpret_cast<const float*>(a.src + r * a.src_step);
+            auto* dst = reinterpret_cast<float*>(a.dst + r * a.dst_step);
+            for (int64_t i = 0; i < a.bytes / 4; i += 16) {
+                __builtin_prefetch(src + i + 512);
+                for (int v = 0; v < 16; v += VL) stream(dst + i + v, load(src + i + v));
+            }
+        }
+        return stream_fence();
+    }
     for (int64_t r = 0; r < a.rows; ++r)
         copy_bytes(a.dst + r * a.dst_step, a.src + r * a.src_step, a.bytes);
 }

@@ -23,6 +23,16 @@ namespace ENGINE_ISA {
 
 namespace {
 
+// Floats from an element to the one that is fetched meanwhile.
+constexpr int64_t kAhead = 512;
+
+ENGINE_INLINE void put(float* p, vf v, int n, bool streamed) {
+    if (streamed)
+        stream(p, v);
+    else
+        store_some(p, v, n);
+}
+
 // One output pixel, all channels.
 template <bool kIndices>
 inline void max_window(const MaxPoolArgs& a, const float* image, float* dst, int32_t* indices,
@@ -36,7 +46,9 @@ inline void max_window(const MaxPoolArgs& a, const float* image, float* dst, int
             const int64_t row = (y0 + i * a.y.step) * a.in_w;
             for (int64_t j = 0; j < x_count; ++j) {
                 const int64_t position = row + x0 + j * a.x.step;
-                const vf v = load_some(image + position * a.src_ld + c, n);
+                const float* p = image + position * a.src_ld + c;
+                if (a.fetch_ahead) __builtin_prefetch(p + kAhead);
+                const vf v = load_some(p, n);
                 if (kIndices) {
                     const vm wins = or_(gt(v, best), is_nan(v));
                     best = select(wins, v, best);
@@ -46,9 +58,11 @@ inline void max_window(const MaxPoolArgs& a, const float* image, float* dst, int
                 }
             }
         }
-        store_some(dst + c, best, n);
+        put(dst + c, best, n, a.stream);
         if (kIndices) {
-            if (n == VL)
+            if (a.stream)
+                stream(reinterpret_cast<float*>(indices + c), as_float(where));
+            else if (n == VL)
                 storei(indices + c, where);
             else
                 storei_n(indices + c, where, n);
@@ -65,14 +79,17 @@ inline void avg_window(const AvgPoolArgs& a, const float* src, float* dst, int64
         const float* p = src + i * a.in_w * a.src_ld;
         vf row[kVectors];
         for (int v = 0; v < kVectors; ++v) row[v] = zero();
-        for (int64_t j = 0; j < x_count; ++j, p += a.src_ld)
+        for (int64_t j = 0; j < x_count; ++j, p += a.src_ld) {
+            if (a.fetch_ahead)
+                for (int v = 0; v < kVectors; ++v) __builtin_prefetch(p + kAhead + v * VL);
             for (int v = 0; v < kVectors; ++v)
                 row[v] =
                     row[v] + load_some(p + v * VL, v + 1 < kVectors ? static_cast<int>(VL) : n);
+        }
         for (int v = 0; v < kVectors; ++v) total[v] = total[v] + row[v];
     }
     for (int v = 0; v < kVectors; ++v)
-        store_some(dst + v * VL, total[v] / size, v + 1 < kVectors ? static_cast<int>(VL) : n);
+        put(dst + v * VL, total[v] / size, v + 1 < kVectors ? static_cast<int>(VL) : n, a.stream);
 }
 
 // The outputs that read one input pixel, a few at a time.
@@ -119,6 +136,7 @@ void max_pool_forward(const MaxPoolArgs& a) {
                                   a.y.count[oy], a.x.begin[ox], a.x.count[ox]);
         }
     }
+    if (a.stream) stream_fence();
 }
 
 void max_pool_backward(const MaxPoolBackwardArgs& a) {
@@ -167,6 +185,7 @@ void avg_pool_forward(const AvgPoolArgs& a) {
                               lanes_left(a.channels - c));
         }
     }
+    if (a.stream) stream_fence();
 }
 
 void max_pool_gather(const MaxPoolGatherArgs& a) {
@@ -184,6 +203,7 @@ void max_pool_gather(const MaxPoolGatherArgs& a) {
                     dy[k] = a.dy + out * a.dy_ld;
                     indices[k] = a.indices + out * a.indices_ld;
                 });
+                const bool streamed = a.stream && first && !readers.left();
                 for (int64_t c = 0; c < a.channels; c += VL) {
                     const int n = lanes_left(a.channels - c);
                     vf sum = first ? zero() : load_some(dx + c, n);
@@ -193,11 +213,12 @@ void max_pool_gather(const MaxPoolGatherArgs& a) {
                         const vf g = load_some(dy[k] + c, n);
                         sum = sum + select(eqi(index, here), g, zero());
                     }
-                    store_some(dx + c, sum, n);
+                    put(dx + c, sum, n, streamed);
                 }
             }
         }
     }
+    if (a.stream) stream_fence();
 }
 
 void avg_pool_backward(const AvgPoolBackwardArgs& a) {
@@ -213,16 +234,18 @@ void avg_pool_backward(const AvgPoolBackwardArgs& a) {
                     dy[k] = a.dy + ((image * a.out_h + oy) * a.out_w + ox) * a.dy_ld;
                     share[k] = 1.0f / (a.y_size[oy] * a.x_size[ox]);
                 });
+                const bool streamed = a.stream && first && !readers.left();
                 for (int64_t c = 0; c < a.channels; c += VL) {
                     const int n = lanes_left(a.channels - c);
                     vf sum = first ? zero() : load_some(dx + c, n);
                     for (int k = 0; k < count; ++k)
                         sum = fma(load_some(dy[k] + c, n), set1(share[k]), sum);
-                    store_some(dx + c, sum, n);
+                    put(dx + c, sum, n, streamed);
                 }
             }
         }
     }
+    if (a.stream) stream_fence();
 }
 
 }  // namespace ENGINE_ISA

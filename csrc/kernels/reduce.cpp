@@ -55,6 +55,7 @@ ENGINE_INLINE float reduce_block(const float* p, int64_t n) {
     vf a0 = Op::identity(), a1 = a0, a2 = a0, a3 = a0;
     int64_t i = 0;
     for (; i + 4 * VL <= n; i += 4 * VL) {
+        for (int line = 0; line < 4 * VL; line += 16) __builtin_prefetch(p + i + line + 512);
         a0 = Op::combine(a0, load(p + i));
         a1 = Op::combine(a1, load(p + i + VL));
         a2 = Op::combine(a2, load(p + i + 2 * VL));

@@ -213,6 +213,10 @@ Array concat(const std::vector<Array>& arrays, int64_t axis_given) {
         copies.push_back(c);
         offset += c.bytes;
     }
+    constexpr int64_t kLine = 64;
+    for (CopyRowsArgs& c : copies)
+        c.stream = out.numel() * size >= kStreamBytes && c.bytes % kLine == 0 &&
+                   row_bytes % kLine == 0 && reinterpret_cast<uintptr_t>(c.dst) % kLine == 0;
     const auto inputs = static_cast<int64_t>(copies.size());
     const auto copy_part = [&](int64_t input, int64_t begin, int64_t end) {
         CopyRowsArgs c = copies[static_cast<size_t>(input)];

@@ -9,6 +9,7 @@
 
 #include "core/parallel.h"
 #include "core/status.h"
+#include "dispatch/table.h"
 
 namespace engine {
 
@@ -71,6 +72,18 @@ template <class T>
 void copy_loops(const T* src, T* dst, const Loops& loops) {
     if (loops.n == 1) {
         const int64_t from = loops.src[0], to = loops.dst[0];
+        constexpr int64_t kLine = 64, kElements = kLine / static_cast<int64_t>(sizeof(T));
+        const int64_t lines = loops.size[0] / kElements;
+        if (from == 1 && to == 1 && lines * kLine >= kStreamBytes &&
+            reinterpret_cast<uintptr_t>(dst) % kLine == 0) {
+            parallel_for(lines, 1024, [&](int64_t begin, int64_t end, int) {
+                kernels().copy_rows({reinterpret_cast<const char*>(src + begin * kElements),
+                                     reinterpret_cast<char*>(dst + begin * kElements), 0, 0,
+                                     (end - begin) * kLine, 1, true});
+            });
+            const int64_t done = lines * kElements;
+            return copy_plane(src + done, dst + done, 1, 0, 0, loops.size[0] - done, 1, 1);
+        }
         parallel_for(loops.size[0], 16384, [&](int64_t begin, int64_t end, int) {
             copy_plane(src + begin * from, dst + begin * to, 1, 0, 0, end - begin, from, to);
         });
@@ -168,6 +181,13 @@ std::pair<const char*, const char*> span(const Array& a) {
 }
 
 }  // namespace
+
+bool streams(const Array& a, int64_t channels) {
+    const auto bytes = static_cast<int64_t>(sizeof(float)) * a.numel();
+    return bytes >= kStreamBytes && channels % kernels().lanes == 0 &&
+           pixel_stride(a) % kernels().lanes == 0 &&
+           reinterpret_cast<uintptr_t>(a.raw()) % kAlignment == 0;
+}
 
 Array copy(const Array& a) {
     Array out = empty(a.shape(), a.dtype());

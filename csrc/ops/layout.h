@@ -5,6 +5,14 @@
 
 namespace engine {
 
+// Results from this size on have left the caches before they are read. Training steps of
+// MobileNetV2 and ResNet-50 on two Xeon cores, ms: 246 and 1243, with 4 MiB 252, without streaming
+// 254 and 1304.
+constexpr int64_t kStreamBytes = int64_t{16} << 20;
+// Whether a new dense array of pixels of so many channels is better written past the caches, and
+// can be, a vector at a time.
+bool streams(const Array& a, int64_t channels);
+
 // Always a new canonical array.
 Array copy(const Array& a);
 // Values truncate towards zero; NaN and out-of-range floats become 0 in integers; bool is x != 0.

@@ -21,50 +21,42 @@ double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// One pass over arrays of `count` floats. Integers add up in vectors without leave to reorder.
-void read_once(const float* a, int64_t count) {
-    std::atomic<uint32_t> sink{0};
-    parallel_for(count, [&](int64_t begin, int64_t end, int) {
-        uint32_t sum = 0;
-        const auto* bits = reinterpret_cast<const uint32_t*>(a);
-        for (int64_t i = begin; i < end; ++i) sum += bits[i];
-        sink.fetch_add(sum, std::memory_order_relaxed);
-    });
-}
-
-void triad_once(float* a, const float* b, const float* c, int64_t count) {
-    parallel_for(count, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i) a[i] = b[i] + 3.0f * c[i];
-    });
-}
-
 }  // namespace
 
-double measure_bandwidth(const std::string& kind, int64_t bytes) {
-    ENGINE_CHECK(kind == "read" || kind == "triad", Kind::value,
-                 "[measure_bandwidth] expected kind read or triad, got '", kind, "'");
-    ENGINE_CHECK(bytes >= 4096, Kind::value,
-                 "[measure_bandwidth] expected at least 4096 bytes, got ", bytes,
-                 ": arrays must be larger than the caches to say something about memory");
-    const auto size = static_cast<size_t>(bytes);
-    const int64_t count = bytes / 4;
-    Workspace a(size), b(size), c(size);
-    for (const Workspace* w : {&a, &b, &c})
-        parallel_for(count, [&](int64_t begin, int64_t end, int) {
-            std::fill(w->f32() + begin, w->f32() + end, 1.0f);
-        });
-    double rates[5];
-    for (double& rate : rates) {
-        const auto start = Clock::now();
-        if (kind == "read") {
-            for (const Workspace* w : {&a, &b, &c}) read_once(w->f32(), count);
-        } else {
-            triad_once(a.f32(), b.f32(), c.f32(), count);
+void stream_pass(const std::vector<Array>& sources, const std::vector<Array>& results,
+                 int64_t count, bool past_caches, int64_t fetch_ahead) {
+    const char* op = "stream_pass";
+    constexpr int64_t kFarthest = 1 << 16;
+    ENGINE_CHECK(sources.size() <= 4 && results.size() <= 3, Kind::value, "[", op,
+                 "] expected at most 4 sources and 3 results, got ", sources.size(), " and ",
+                 results.size(), ": split the pass");
+    ENGINE_CHECK(fetch_ahead >= 0 && fetch_ahead <= kFarthest, Kind::value, "[", op,
+                 "] expected fetch_ahead between 0 and ", kFarthest, ", got ", fetch_ahead,
+                 ": 512 is usual");
+    for (const std::vector<Array>* list : {&sources, &results})
+        for (const Array& a : *list) {
+            expect_f32(op, list == &sources ? "source" : "result", a);
+            ENGINE_CHECK(a.is_dense() && count >= 0 && count <= a.numel(), Kind::value, "[", op,
+                         "] expected dense arrays of at least ", count, " elements, got shape ",
+                         to_string(a.shape()), ": make them contiguous and of one size");
+            ENGINE_CHECK(list == &sources || !past_caches ||
+                             reinterpret_cast<uintptr_t>(a.f32()) % kAlignment == 0,
+                         Kind::value, "[", op,
+                         "] expected aligned results with past_caches: pass whole arrays");
         }
-        rate = 3.0 * static_cast<double>(bytes) / seconds_since(start) * 1e-9;
-    }
-    std::sort(std::begin(rates), std::end(rates));
-    return rates[2];
+    for (const Array& a : results) a.mark_written();
+    constexpr int64_t kBlock = 4096;
+    std::vector<float> sinks(static_cast<size_t>(num_threads()) * 16, 0.0f);
+    parallel_for((count + kBlock - 1) / kBlock, 4, [&](int64_t begin, int64_t end, int thread) {
+        StreamPassArgs a{};
+        a.sources = static_cast<int>(sources.size()), a.results = static_cast<int>(results.size());
+        for (size_t i = 0; i < sources.size(); ++i) a.src[i] = sources[i].f32() + begin * kBlock;
+        for (size_t i = 0; i < results.size(); ++i) a.dst[i] = results[i].f32() + begin * kBlock;
+        a.count = std::min(count, end * kBlock) - begin * kBlock;
+        a.past_caches = past_caches, a.fetch_ahead = fetch_ahead;
+        a.sink = &sinks[static_cast<size_t>(thread) * 16];
+        kernels().stream_pass(a);
+    });
 }
 
 double measure_peak(int threads) {

@@ -15,8 +15,6 @@ namespace {
 
 constexpr int64_t kChannelBlock = 64;
 constexpr int64_t kManyChunks = 16;
-// Results from this size on have left the caches before they are read.
-constexpr int64_t kStreamBytes = int64_t{16} << 20;
 
 int64_t grain_of(int64_t work_per_item) {
     return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item));
@@ -94,13 +92,6 @@ void expect_eps(const char* op, double eps) {
 }
 
 }  // namespace
-
-bool streams(const Array& a, int64_t channels) {
-    const auto bytes = static_cast<int64_t>(sizeof(float)) * a.numel();
-    return bytes >= kStreamBytes && channels % kernels().lanes == 0 &&
-           pixel_stride(a) % kernels().lanes == 0 &&
-           reinterpret_cast<uintptr_t>(a.raw()) % kAlignment == 0;
-}
 
 int64_t pixels_per_chunk(int64_t channels) {
     return std::clamp<int64_t>(16384 / std::max<int64_t>(1, channels), 64, 1024);

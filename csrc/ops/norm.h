@@ -71,7 +71,10 @@ Array restore_rows(const Array& rows, const Array& x, const RowView& view);
 template <class F>
 void each_block_backwards(const ChannelView& x, bool by_image, F map) {
     const int64_t runs = by_image ? x.images : 1, run = by_image ? x.pixels : x.images * x.pixels;
-    const int64_t size = std::max<int64_t>(1, (int64_t{1} << 14) / x.channels);
+    // Long blocks let memory be read ahead; short ones keep every thread busy on small arrays.
+    const int64_t floats =
+        std::clamp<int64_t>(x.images * x.pixels * x.channels / 64, 1 << 14, 1 << 17);
+    const int64_t size = std::max<int64_t>(1, floats / x.channels);
     const int64_t blocks = (run + size - 1) / size, items = runs * blocks, parts = num_threads();
     parallel_for(items, [&](int64_t first, int64_t last, int) {
         for (int64_t item = first; item < last; ++item) {
@@ -83,8 +86,6 @@ void each_block_backwards(const ChannelView& x, bool by_image, F map) {
     });
 }
 
-// Whether a new array of pixels is better written past the caches, and can be.
-bool streams(const Array& a, int64_t channels);
 // Pixels per chunk of channel statistics: depends on the shape alone.
 int64_t pixels_per_chunk(int64_t channels);
 // Throws unless both have one shape.

@@ -73,6 +73,7 @@ void gradient_sums(const ChannelView& dy, const ChannelView& x, int64_t groups, 
                 a.kept = through.kept->data() + pixel * through.kept->ld + first;
                 a.g = through.g->f32() + pixel * channels + first;
                 a.kept_ld = through.kept->ld, a.g_ld = channels;
+                a.stream = streams(*through.g, channels);
             }
             a.sum_g = sums + row * channels + first;
             a.sum_g_x = sums_x + row * channels + first;
@@ -221,6 +222,7 @@ std::pair<Array, Array> channel_scale_backward(const Array& dy_given, const Arra
                          a.x = x.data() + pixel * x.ld, a.x_ld = x.ld;
                          a.scale = scale.f32() + image * channels;
                          a.dx = dx.f32() + pixel * channels, a.dx_ld = channels;
+                         a.stream = streams(dx, channels);
                          a.sum = partials.f32() + item * channels;
                          a.channels = channels;
                          a.pixels = std::min(per_chunk, x.pixels - start);

@@ -5,6 +5,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "dispatch/table.h"
+#include "ops/layout.h"
 
 namespace engine {
 
@@ -30,6 +31,11 @@ void for_rows(int64_t rows, int64_t channels, int64_t work_per_row, F pool) {
             pool(row, row + 1, first, std::min(channels, first + kChannelBlock));
         }
     });
+}
+
+// Whether an input comes from memory rather than from a cache.
+bool is_far(const Array& x) {
+    return x.numel() * static_cast<int64_t>(sizeof(float)) >= kStreamBytes;
 }
 
 int64_t largest(const std::vector<int32_t>& counts) {
@@ -67,6 +73,7 @@ std::pair<Array, Array> max_over(const char* op, const Array& input, const PoolW
                  a.out_h = wy.outputs(), a.out_w = wx.outputs();
                  a.y = wy.axis(), a.x = wx.axis();
                  a.row_begin = begin, a.row_end = end;
+                 a.stream = streams(y, channels), a.fetch_ahead = is_far(x);
                  kernels().max_pool_forward(a);
              });
     return {y, indices};
@@ -90,6 +97,7 @@ Array average_over(const char* op, const Array& input, const PoolWindows& wy, co
                  a.y = wy.axis(), a.x = wx.axis();
                  a.y_size = wy.size.data(), a.x_size = wx.size.data();
                  a.row_begin = begin, a.row_end = end;
+                 a.stream = streams(y, channels), a.fetch_ahead = is_far(x);
                  kernels().avg_pool_forward(a);
              });
     return y;

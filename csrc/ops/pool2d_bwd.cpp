@@ -5,6 +5,7 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "dispatch/table.h"
+#include "ops/layout.h"
 #include "ops/pool2d.h"
 
 namespace engine {
@@ -62,6 +63,7 @@ Array spread(const char* op, const Array& dy_given, const Dims& x_shape, const P
                      a.y = ty.axis(), a.x = tx.axis();
                      a.y_size = wy.size.data(), a.x_size = wx.size.data();
                      a.row_begin = begin, a.row_end = end;
+                     a.stream = streams(dx, x_shape[1]);
                      kernels().avg_pool_backward(a);
                  });
     return dx;
@@ -111,6 +113,7 @@ Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, con
                          a.out_h = dy.dim(2), a.out_w = dy.dim(3);
                          a.y = ty.axis(), a.x = tx.axis();
                          a.row_begin = begin, a.row_end = end;
+                         a.stream = streams(dx, channels);
                          kernels().max_pool_gather(a);
                      });
         return dx;

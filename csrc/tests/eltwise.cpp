@@ -271,3 +271,29 @@ TEST(prelu) {
                     }
             }
 }
+
+TEST(bare_passes) {
+    for (Against side : {Against::end, Against::start})
+        for (bool past_caches : {false, true})
+            for (int sources = 0; sources <= 4; ++sources)
+                for (int results = 0; results <= 3; ++results) {
+                    engine_test::describe(sources, " sources, ", results, " results");
+                    const int64_t count = 80;  // every vector is aligned at both ends
+                    Guarded<float> a(count, side), b(count, side), x(count, side), y(count, side),
+                        z(count, side);
+                    Numbers numbers(7);
+                    numbers.fill(a), numbers.fill(b);
+                    float sink = 0;
+                    kernels().stream_pass(
+                        {{a, b, a, b}, {x, y, z}, sources, results, count, past_caches, 16, &sink});
+                    Guarded<float>* const written[] = {&x, &y, &z};
+                    double total = 0;
+                    for (int64_t i = 0; i < count; ++i) {
+                        double sum = 0;
+                        for (int s = 0; s < sources; ++s) sum += 0.5 * double{(s % 2 ? b : a)[i]};
+                        for (int r = 0; r < results; ++r) CHECK_CLOSE((*written[r])[i], sum, 1e-6);
+                        total += sum;
+                    }
+                    CHECK_CLOSE(sink, results == 0 ? total : 0.0, 1e-4);
+                }
+}

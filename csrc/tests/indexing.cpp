@@ -99,12 +99,23 @@ TEST(copy_rows_of_every_length) {
                 Guarded<char> src((rows - 1) * src_step + bytes, side),
                     dst((rows - 1) * dst_step + bytes, side);
                 fill_bytes(src, 3);
-                kernels().copy_rows({src, dst, src_step, dst_step, bytes, rows});
+                kernels().copy_rows({src, dst, src_step, dst_step, bytes, rows, false});
                 for (int64_t r = 0; r < rows; ++r)
                     for (int64_t i = 0; i < dst_step && r * dst_step + i < dst.size(); ++i)
                         CHECK_EQUAL(int{dst[r * dst_step + i]},
                                     i < bytes ? int{src[r * src_step + i]} : untouched);
             }
+}
+
+TEST(copy_rows_past_the_caches) {
+    for (Against side : {Against::end, Against::start})
+        for (int64_t lines : {1, 5}) {
+            const int64_t bytes = 64 * lines, rows = 3;
+            Guarded<char> src(rows * bytes, side), dst(rows * bytes, side);
+            fill_bytes(src, 3);
+            kernels().copy_rows({src, dst, bytes, bytes, bytes, rows, true});
+            for (int64_t i = 0; i < rows * bytes; ++i) CHECK_EQUAL(int{dst[i]}, int{src[i]});
+        }
 }
 
 TEST(take_rows_of_every_length) {

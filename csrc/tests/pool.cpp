@@ -49,10 +49,11 @@ int64_t extent(int64_t pixels, int64_t ld, int64_t channels) {
     return (pixels - 1) * ld + channels;
 }
 
-void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Against side) {
+void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Against side,
+               bool streamed = false) {
     engine_test::describe(channels, " channels, ", y.in, "x", x.in, ", kernel ", y.kernel, "x",
                           x.kernel);
-    const int64_t src_ld = channels + 1, dst_ld = channels + 2;
+    const int64_t gap = streamed ? 0 : 1, src_ld = channels + gap, dst_ld = channels + 2 * gap;
     Guarded<float> src(extent(kImages * y.in * x.in, src_ld, channels), side);
     Numbers numbers(static_cast<uint32_t>(channels));
     for (int64_t i = 0; i < src.size(); ++i)
@@ -70,6 +71,7 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
     a.dst_ld = a.indices_ld = dst_ld;
     a.channels = channels, a.in_h = y.in, a.in_w = x.in, a.out_h = y.out, a.out_w = x.out;
     a.y = y.axis(), a.x = x.axis(), a.row_begin = 0, a.row_end = 1;
+    a.stream = a.fetch_ahead = streamed;
     kernels().max_pool_forward(a);
     a.row_begin = 1, a.row_end = kImages * y.out;
     kernels().max_pool_forward(a);
@@ -111,6 +113,7 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
     b.in_h = y.in, b.in_w = x.in, b.out_h = y.out, b.out_w = x.out;
     b.y = {y_first.data(), y_readers.data(), 1}, b.x = {x_first.data(), x_readers.data(), 1};
     b.row_end = kImages * y.in;
+    b.stream = streamed;
     kernels().max_pool_gather(b);
     std::vector<double> expected(static_cast<size_t>(kImages * y.in * x.in * channels), 0.0);
     for (int64_t out = 0; out < outputs; ++out)
@@ -153,10 +156,12 @@ void check_max_backward(int64_t channels, bool dense, Against side) {
                         c < channels ? expected[static_cast<size_t>(p * channels + c)] : 3.0, 1e-5);
 }
 
-void check_average(int64_t channels, const Axis& y, const Axis& x, Against side) {
+void check_average(int64_t channels, const Axis& y, const Axis& x, Against side,
+                   bool streamed = false) {
     engine_test::describe(channels, " channels, ", y.in, "x", x.in, ", kernel ", y.kernel, "x",
                           x.kernel);
-    const int64_t src_ld = channels + 1, dst_ld = channels + 2, outputs = kImages * y.out * x.out;
+    const int64_t gap = streamed ? 0 : 1, src_ld = channels + gap, dst_ld = channels + 2 * gap;
+    const int64_t outputs = kImages * y.out * x.out;
     Guarded<float> src(extent(kImages * y.in * x.in, src_ld, channels), side);
     Guarded<float> dst(extent(outputs, dst_ld, channels), side);
     Numbers numbers;
@@ -166,6 +171,7 @@ void check_average(int64_t channels, const Axis& y, const Axis& x, Against side)
     a.src = src, a.dst = dst, a.src_ld = src_ld, a.dst_ld = dst_ld, a.channels = channels;
     a.in_h = y.in, a.in_w = x.in, a.out_h = y.out, a.out_w = x.out, a.y = y.axis(), a.x = x.axis();
     a.y_size = y.size.data(), a.x_size = x.size.data(), a.row_end = kImages * y.out;
+    a.stream = a.fetch_ahead = streamed;
     kernels().avg_pool_forward(a);
 
     Guarded<float> dy(extent(outputs, dst_ld, channels), side);
@@ -180,6 +186,7 @@ void check_average(int64_t channels, const Axis& y, const Axis& x, Against side)
     b.in_h = y.in, b.in_w = x.in, b.out_h = y.out, b.out_w = x.out;
     b.y = {y_first.data(), y_readers.data(), 1}, b.x = {x_first.data(), x_readers.data(), 1};
     b.y_size = y.size.data(), b.x_size = x.size.data(), b.row_end = kImages * y.in;
+    b.stream = streamed;
     kernels().avg_pool_backward(b);
 
     std::vector<double> expected(static_cast<size_t>(kImages * y.in * x.in * channels), 0.0);
@@ -238,4 +245,15 @@ TEST(average_pool_and_its_backward) {
             check_average(channels, Axis(4, 4, 4, 0, 1), Axis(4, 4, 1, 0, 1), side);
             check_average(channels, Axis(3, 2, 3, 0, 1), Axis(8, 3, 1, 1, 1), side);
         }
+}
+
+TEST(pools_past_the_caches) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t channels : {lanes, 5 * lanes})
+            // A pixel of the second has 49 readers, more than are gathered at once.
+            for (const Axis& axis : {Axis(8, 3, 2, 1, 1), Axis(12, 7, 1, 3, 1)}) {
+                check_max(channels, axis, axis, false, side, true);
+                check_average(channels, axis, axis, side, true);
+            }
 }
