@@ -9,6 +9,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+try:
+    from engine import backend as backend
+except ModuleNotFoundError as error:
+    if error.name != "engine._C":
+        raise
+    raise ImportError(
+        f"[engine] expected the compiled part engine._C in {os.path.dirname(__file__)}, found none: this is the source "
+        "tree, not the installed package: start Python in another folder, or build here with: python setup.py "
+        "build_ext --inplace"
+    ) from None
 from engine import functional as functional, nn as nn, optim as optim, random as random
 from engine._version import __version__ as __version__
 from engine.algorithms import (

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from execution import fresh
 
 import engine
 import engine.nn.functional as F
@@ -195,3 +200,17 @@ def test_negative_reflection_cuts_off() -> None:
     x = engine.tensor(X)
     y = F.pad(x, (2, -1, -3, 1), mode="reflect")
     assert engine.equal(y, F.pad(x, (2, 0, 0, 1), mode="reflect")[:, :, 3:, :-1])
+
+
+def test_sources_that_are_not_built_say_so(tmp_path: Path) -> None:
+    """As in a clone of the repository, whose folder comes before the installed package."""
+    package = Path(engine.__file__).parent
+    (tmp_path / "engine").mkdir()
+    for name in os.listdir(package):
+        if name.endswith(".py"):
+            shutil.copy(package / name, tmp_path / "engine")
+    done = fresh("-c", "import engine", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: [engine] expected the compiled part engine._C in {tmp_path / 'engine'}")
+    assert "another folder" in last and "build_ext --inplace" in last
