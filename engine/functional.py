@@ -474,6 +474,7 @@ def max_pool2d(
     dilation: Size2 = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    out: Place | None = None,
 ) -> Any:
     """The largest value of each window.
 
@@ -485,6 +486,8 @@ def max_pool2d(
         dilation: pixels between neighbouring elements of a window.
         ceil_mode: whether windows that stick out at the bottom or right count as well.
         return_indices: whether to return (output, indices), where an index is row * W + column in its plane.
+        out: with a batch called with the output's shape for the array (pixels of adjacent channels) that the output is
+            written to; where it returns None the output is an array of its own.
 
     Shape:
         input (N, C, H, W) or (C, H, W); output (N, C, HO, WO).
@@ -511,7 +514,8 @@ def max_pool2d(
     strides = kernel if stride is None or stride == [] else _pair(stride, "[max_pool2d] stride")
     pads, dilations = _pair(padding, "[max_pool2d] padding"), _pair(dilation, "[max_pool2d] dilation")
     wants_x = input.requires_grad and _grad_mode.enabled
-    y, indices = B.max_pool2d(x, kernel, strides, pads, dilations, ceil_mode, wants_x or return_indices)
+    place = None if out is None else out(B.pool2d_shape(shape, kernel, strides, pads, dilations, ceil_mode))
+    y, indices = B.max_pool2d(x, kernel, strides, pads, dilations, ceil_mode, wants_x or return_indices, place)
     if not wants_x or indices is None:
         output = Tensor(y)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from execution import ISAS, choosing, running
+from execution import ISAS, THREADS, choosing, running
 
 from engine import backend as B
 
@@ -244,6 +244,20 @@ def test_prologue_and_scale(name: str) -> None:
                         np.testing.assert_allclose(B.to_numpy(dense), expected, rtol=0, atol=3e-5 * size, err_msg=where)
                         source = inside_wider(x)
                         check_destination(dense, lambda out: B.conv2d(source, w, bias, *window, out=out, **options))
+
+
+@pytest.mark.parametrize("name", ["1x1 wide", "3x3", "grouped", "sliced depth"])
+def test_threads_change_nothing(name: str) -> None:
+    x_shape, w_shape, *window = CONVOLUTIONS[name]
+    source, w = inside_wider(floats(x_shape)), B.from_numpy(floats(w_shape, 1))
+    scale, shift = (B.from_numpy(floats(x_shape[1], seed)) for seed in (2, 3))
+    found = set()
+    for threads in THREADS:
+        with running(threads=threads):
+            out = inside_wider(np.zeros(B.conv2d_shape(x_shape, w_shape, *window), np.float32))
+            B.conv2d(source, w, None, *window, prologue=(scale, shift, "relu"), out=out)
+            found.add(bits(out))
+    assert len(found) == 1
 
 
 def test_bad_prologue() -> None:

@@ -142,7 +142,7 @@ TEST(transpose_of_every_remainder) {
             }
 }
 
-TEST(finish_adds_the_residual_and_activates) {
+TEST(finish_scales_adds_and_activates) {
     const int64_t lanes = kernels().lanes;
     for (Against side : {Against::end, Against::start})
         for (Activation activation : {Activation::none, Activation::relu, Activation::relu6,
@@ -150,16 +150,17 @@ TEST(finish_adds_the_residual_and_activates) {
             for (int64_t columns : {int64_t{1}, lanes, 2 * lanes + 3}) {
                 const int64_t rows = 3, row = columns + 1;
                 Guarded<float> y((rows - 1) * row + columns, side), residual(rows * columns, side);
+                Guarded<float> scale(columns, side), bias(columns, side);
                 Numbers numbers(3);
-                numbers.fill(y), numbers.fill(residual);
-                residual.freeze();
+                numbers.fill(y);
+                for (Guarded<float>* a : {&residual, &scale, &bias}) numbers.fill(*a), a->freeze();
                 std::vector<float> before(y.data(), y.data() + (rows - 1) * row + columns);
                 kernels().finish(
-                    {y, row, rows, columns, residual, columns, activation, nullptr, nullptr});
+                    {y, row, rows, columns, residual, columns, activation, scale, bias});
                 for (int64_t i = 0; i < rows; ++i)
                     for (int64_t j = 0; j < columns; ++j) {
-                        const double x = static_cast<double>(before[i * row + j]) +
-                                         static_cast<double>(residual[i * columns + j]);
+                        const double x = double{before[i * row + j]} * double{scale[j]} +
+                                         double{bias[j]} + double{residual[i * columns + j]};
                         const double six = std::min(6.0, std::max(0.0, x));
                         const double gate = std::min(6.0, std::max(0.0, x + 3.0)) / 6.0;
                         const double expected = activation == Activation::none    ? x

@@ -1,5 +1,6 @@
 // Convolution and matrix products through the ops, every algorithm, with all operands against guard
 // pages: packing, strips, panels and the split over threads in one.
+#include <algorithm>
 #include <memory>
 
 #include "core/array.h"
@@ -79,6 +80,8 @@ void check(const Shape& s, Against side, bool wide, int threads) {
         dy(y_shape, side, wide ? s.oc + 2 : 0);
     GuardedArray bias({s.oc}, side);
     for (GuardedArray* a : {&x, &w, &dy, &bias}) a->fill(numbers);
+    GuardedArray ones({s.ic}, side), zeros({s.ic}, side);
+    std::fill_n(ones.array.f32(), s.ic, 1.0f), std::fill_n(zeros.array.f32(), s.ic, 0.0f);
 
     const auto index = [](const Dims& shape, int64_t a, int64_t b, int64_t y, int64_t z) {
         return static_cast<size_t>(((a * shape[1] + b) * shape[2] + y) * shape[3] + z);
@@ -122,8 +125,14 @@ void check(const Shape& s, Against side, bool wide, int threads) {
     for (const auto& algorithm : engine::conv_forward_algorithms())
         if (algorithm.declines(c).empty()) {
             name("forward", algorithm.name);
-            GuardedArray result(y_shape, side);
+            GuardedArray result(y_shape, side, wide ? s.oc + 1 : 0);
             algorithm.run(c, x.array, w.array, {bias.array.f32()}, result.array);
+            compare(result, y, c.group_ic() * c.kh * c.kw);
+            if (!algorithm.run_from) continue;
+            name("forward behind a prologue", algorithm.name);
+            const engine::Prologue same{ones.array.f32(), zeros.array.f32(), zeros.array.f32(),
+                                        engine::Activation::none};
+            algorithm.run_from(c, &same, x.array, w.array, {bias.array.f32()}, result.array);
             compare(result, y, c.group_ic() * c.kh * c.kw);
         }
     for (const auto& algorithm : engine::conv_backward_data_algorithms())

@@ -20,6 +20,10 @@ Convolution = tuple[str, int, Kernel, int]
 Chain = Sequence[Convolution | tuple[Convolution, ...]]
 
 
+# Not in the module tree, as in torchvision.
+MAX_POOL = nn.MaxPool2d(3, 2)
+
+
 class InceptionOutputs(NamedTuple):
     """What Inception v3 with an auxiliary classifier returns in training."""
 
@@ -77,7 +81,7 @@ class InceptionModule(nn.Module):
         if self._averages:
             together.add([self.branch_pool], F.avg_pool2d(x, 3, 1, 1))
         else:
-            together.add([], F.max_pool2d(x, 3, 2))
+            together.add([MAX_POOL], x)
         return together.tensor()
 
 

@@ -21,8 +21,8 @@ class Concatenation:
     """One tensor whose channels are results of several chains of modules, each written where it belongs.
 
     What cat([run(modules, x), ...], 1) returns, gradients included. The whole is allocated once; a chain whose last
-    pass is a convolution or a batch norm, with an activation or without, writes to its channels of the whole; other
-    results are copied there.
+    pass is a convolution or a batch norm, with an activation or without, or a MaxPool2d writes to its channels of the
+    whole; other results are copied there.
 
     Args:
         channels: channels of the whole.

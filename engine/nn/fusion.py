@@ -21,6 +21,7 @@ from engine.nn.dropout import Dropout, Dropout2d, StochasticDepth
 from engine.nn.linear import Identity, Linear
 from engine.nn.module import Module
 from engine.nn.norm import BatchNorm2d
+from engine.nn.pool import MaxPool2d
 from engine.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ def run(
             name = _name_of(steps[i]) if i < end else None
             i += name is not None
             x = F.linear_act(x, first.weight, first.bias, name or "none")
+            continue
+        elif out is not None and i == end and residual is None and _is_plain(first, MaxPool2d):
+            window = (first.kernel_size, first.stride, first.padding, first.dilation, first.ceil_mode)
+            x = F.max_pool2d(x, *window, first.return_indices, out)
             continue
         else:
             x = first(x)
