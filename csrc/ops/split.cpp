@@ -136,7 +136,7 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
     // stay in the second-level cache; then rows are split more than once, beside the products.
     // Every block of rows reads the whole right factor: few rows are not cut.
     const int64_t wanted = panels <= 4 * kBlockPanels
-                               ? kBlockPanels
+                               ? (panels <= kBlockPanels ? kBlockPanels / 2 : kBlockPanels)
                                : std::max<int64_t>(2, std::min(kBlockPanels, panels / 8));
     const int64_t blocks = (panels + wanted - 1) / wanted;
     const int64_t by_size = (columns * pass_steps * kSplitStep + kRightBytes - 1) / kRightBytes;
