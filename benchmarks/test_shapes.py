@@ -43,17 +43,17 @@ def test_layers_are_those_of_the_model(network: str, monkeypatch: pytest.MonkeyP
     conv2d, linear = B.conv2d, B.linear
 
     def recorded_conv2d(
-        x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any, groups: int, *more: Any
+        x: Any, w: Any, b: Any, stride: Any, padding: Any, dilation: Any, groups: int, *more: Any, **named: Any
     ) -> Any:
         (oc, ic, *kernel), (top, bottom, left, right) = w.shape, padding
         assert (top, left) == (bottom, right)
         pairs = (tuple(kernel), tuple(stride), (top, left), tuple(dilation))
         seen[shapes.Layer("", "conv", ic * groups, oc, *x.shape[2:], *pairs, groups).shape_key] += 1
-        return conv2d(x, w, b, stride, padding, dilation, groups, *more)
+        return conv2d(x, w, b, stride, padding, dilation, groups, *more, **named)
 
-    def recorded_linear(x: Any, w: Any, b: Any) -> Any:
+    def recorded_linear(x: Any, w: Any, b: Any, *more: Any) -> Any:
         seen[shapes.Layer("", "linear", w.shape[1], w.shape[0]).shape_key] += 1
-        return linear(x, w, b)
+        return linear(x, w, b, *more)
 
     monkeypatch.setattr(B, "conv2d", recorded_conv2d)
     monkeypatch.setattr(B, "linear", recorded_linear)

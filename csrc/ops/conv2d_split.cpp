@@ -69,7 +69,8 @@ std::string declines_split_data(const Conv& c) {
 
 std::string declines_split_weight(const Conv& c) {
     if (const std::string reason = declines(c); !reason.empty()) return reason;
-    if (!takes_split_transposed(c.oc, c.kh * c.kw, c.ic, pixels(c))) return "too few pixels or channels";
+    if (!takes_split_transposed(c.oc, c.kh * c.kw, c.ic, pixels(c)))
+        return "too few pixels or channels";
     return "";
 }
 
