@@ -451,9 +451,9 @@ def test_transfer_between_digits() -> None:
         net = models.resnet20(num_classes=20, in_chans=1)
         if weights is not None:
             net.load_state_dict(weights)
-        options = {"batch_size": 8, "lr": 3e-3, "layer_decay": 1.0, "freeze_epochs": 0, "unfreeze_every": 0}
+        options = {"batch_size": 16, "lr": 3e-3, "layer_decay": 1.0, "freeze_epochs": 0, "unfreeze_every": 0}
         data = ArrayDataset(pixels[few], labels[few] - 5)
-        result = engine.fine_tune(net, data, 2, transform=normalize, seed=seed, **options)
+        result = engine.fine_tune(net, data, 4, transform=normalize, seed=seed, **options)
         test = DataLoader(ArrayDataset(pixels[others], labels[others] - 5), 128, transform=normalize)
         return result.trainer.evaluate(test).accuracy
 
