@@ -32,7 +32,7 @@ void check_channels(int64_t channels, int64_t pixels, Against side) {
         sum_x(channels, side);
     kernels().channel_stats({x, x_ld, channels, pixels, mean, m2, sum});
     kernels().channel_grad_sums({dy, x, dy_ld, x_ld, channels, pixels, mean, nullptr, nullptr,
-                                 Activation::none, nullptr, nullptr, 0, 0, sum, sum_x});
+                                 Activation::none, nullptr, nullptr, 0, 0, false, sum, sum_x});
     Guarded<float> y(extent(pixels, out_ld, channels), side),
         dx(extent(pixels, out_ld, channels), side);
     Guarded<float> scaled(extent(pixels, out_ld, channels), side);
@@ -45,7 +45,7 @@ void check_channels(int64_t channels, int64_t pixels, Against side) {
 
     Guarded<float> scale_dx(extent(pixels, out_ld, channels), side), scale_sum(channels, side);
     kernels().channel_scale_grad(
-        {dy, x, scale, scale_dx, scale_sum, dy_ld, x_ld, out_ld, channels, pixels});
+        {dy, x, scale, scale_dx, scale_sum, dy_ld, x_ld, out_ld, channels, pixels, false});
     for (int64_t c = 0; c < channels; ++c) {
         double product = 0;
         for (int64_t p = 0; p < pixels; ++p) {
@@ -125,8 +125,8 @@ void check_activated(Activation activation, bool with_residual, int64_t channels
         dx(pixels * channels, side);
     kernels().channel_grad_sums({dy, x, channels, x_ld, channels, pixels, mean, scale, shift,
                                  activation, added ? (output ? y.data() : added) : nullptr,
-                                 added ? g.data() : nullptr, output ? y_ld : r_ld, channels, sum,
-                                 sum_x});
+                                 added ? g.data() : nullptr, output ? y_ld : r_ld, channels, false,
+                                 sum, sum_x});
     if (!added)
         kernels().channel_grad({dy, x, dx, channels, x_ld, channels, channels, pixels, mean, scale,
                                 x_scale, g_shift, shift, activation, false});
