@@ -49,6 +49,13 @@ def _away_from_the_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     os.chdir(before)
 
 
+@pytest.fixture(params=B.available_isas())
+def isa(request: pytest.FixtureRequest) -> str:
+    """The test runs once on every instruction set; `_defaults` switches back."""
+    B.set_isa(request.param)
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def _defaults() -> Iterator[None]:
     isa, threads = B.isa(), B.num_threads()

@@ -15,14 +15,6 @@ from engine import backend as B
 SHAPES = [((1, 256, 24, 24), 256), ((16, 264, 7, 9), 250), ((1, 64, 30, 31), 48)]
 
 
-@pytest.fixture(params=B.available_isas())
-def isa(request):
-    before = B.isa()
-    B.set_isa(request.param)
-    yield request.param
-    B.set_isa(before)
-
-
 @pytest.mark.parametrize(("x_shape", "outputs"), SHAPES)
 def test_winograd_agrees_with_direct(isa, x_shape, outputs):
     rng = np.random.default_rng(0)

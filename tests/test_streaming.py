@@ -11,14 +11,6 @@ SHAPE = (4, 16, 264, 256)  # 17 MB, one image 4 MB
 WINDOWS = (3, 3), (2, 2), (1, 1)
 
 
-@pytest.fixture(params=B.available_isas())
-def isa(request):
-    before = B.isa()
-    B.set_isa(request.param)
-    yield request.param
-    B.set_isa(before)
-
-
 @pytest.fixture(scope="module")
 def values():
     return [np.random.default_rng(i).standard_normal(SHAPE).astype(np.float32) for i in range(3)]
