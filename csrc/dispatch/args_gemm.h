@@ -73,13 +73,30 @@ struct ColumnSumArgs {
     float* sums;
 };
 
-// dst[i * dst_step + j] += src[i * src_step + j] for i < count, j < length, i ascending.
-struct AddSegmentsArgs {
+// y[i * y_row + r] = sum over k < depth of x[i * x_row + k] * w[r * w_row + k] for i < count,
+// r < rows: few rows meet many that come from memory once. Each sum is formed in the same way
+// whatever rows and count are.
+struct DotRowsArgs {
+    const float* x;
+    int64_t x_row, count;  // count <= kMaxDotRows
+    const float* w;
+    int64_t w_row, rows;
+    int64_t depth;
+    float* y;
+    int64_t y_row;
+};
+constexpr int64_t kMaxDotRows = 4;
+
+// Windows add to an image what they hold: window (i, j) of a grid of `rows` x `columns`, dense, is
+// `lines` lines of `length` floats; its line l is added at line i * row_step + l * line_step of the
+// image, `pitch` floats each, from j * column_step on. Windows `apart` columns from one another do
+// not overlap.
+struct AddWindowsArgs {
     const float* src;
-    int64_t src_step;
+    int64_t rows, columns, lines, length;
     float* dst;
-    int64_t dst_step;
-    int64_t count, length;
+    int64_t pitch, row_step, line_step, column_step;
+    int64_t apart;
 };
 
 // Runs `rounds` groups of independent multiply-adds in registers; *flops is what they amount to.

@@ -272,15 +272,83 @@ void column_sum(const ColumnSumArgs& s) {
     }
 }
 
-void add_segments(const AddSegmentsArgs& a) {
-    for (int64_t i = 0; i < a.count; ++i) {
-        const float* s = a.src + i * a.src_step;
-        float* d = a.dst + i * a.dst_step;
-        int64_t j = 0;
-        for (; j + VL <= a.length; j += VL) store(d + j, load(d + j) + load(s + j));
-        if (j < a.length) {
-            const int n = static_cast<int>(a.length - j);
-            store_n(d + j, load_n(d + j, n) + load_n(s + j, n), n);
+namespace {
+
+// R rows of w with C rows of x at a time. What is ahead in memory is fetched early: R streams at
+// once are more than a core follows by itself.
+template <int C, int R>
+void dots(const DotRowsArgs& d, int64_t r) {
+    constexpr int64_t kAhead = 512;
+    vf sum[C][R];
+#pragma GCC unroll 4
+    for (int i = 0; i < C; ++i)
+#pragma GCC unroll 4
+        for (int q = 0; q < R; ++q) sum[i][q] = zero();
+    const float* w = d.w + r * d.w_row;
+    for (int64_t k = 0; k < d.depth; k += VL) {
+        const int n = lanes_left(d.depth - k);
+        vf x[C];
+#pragma GCC unroll 4
+        for (int i = 0; i < C; ++i) x[i] = load_some(d.x + i * d.x_row + k, n);
+#pragma GCC unroll 4
+        for (int q = 0; q < R; ++q) {
+            const vf row = load_some(w + q * d.w_row + k, n);
+            __builtin_prefetch(w + q * d.w_row + k + kAhead);
+#pragma GCC unroll 4
+            for (int i = 0; i < C; ++i) sum[i][q] = fma(x[i], row, sum[i][q]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < C; ++i)
+#pragma GCC unroll 4
+        for (int q = 0; q < R; ++q) d.y[i * d.y_row + r + q] = reduce_add(sum[i][q]);
+}
+
+template <int C>
+void dot_columns(const DotRowsArgs& d) {
+    constexpr int R = kDots / C < 4 ? kDots / C : 4;
+    int64_t r = 0;
+    for (; r + R <= d.rows; r += R) dots<C, R>(d, r);
+    for (; r < d.rows; ++r) dots<C, 1>(d, r);
+}
+
+}  // namespace
+
+void dot_rows(const DotRowsArgs& d) {
+    switch (d.count) {
+        case 1: dot_columns<1>(d); break;
+        case 2: dot_columns<2>(d); break;
+        case 3: dot_columns<3>(d); break;
+        default: dot_columns<4>(d); break;
+    }
+}
+
+// A line of the image is read and written once for all lines of windows that lie on it. Windows
+// that overlap do not follow each other, so that no load waits for the store before it.
+void add_windows(const AddWindowsArgs& a) {
+    constexpr int64_t kLines = 16;  // at most that many at once
+    const int64_t window = a.lines * a.length, below = (a.lines - 1) * a.line_step;
+    for (int64_t y = 0; y <= (a.rows - 1) * a.row_step + below; ++y) {
+        float* line = a.dst + y * a.pitch;
+        for (int64_t l = 0; l < a.lines;) {
+            const float* source[kLines];
+            int64_t count = 0;
+            for (; l < a.lines && count < kLines; ++l) {
+                const int64_t i = (y - l * a.line_step) / a.row_step;
+                if (y < l * a.line_step || i >= a.rows || i * a.row_step + l * a.line_step != y)
+                    continue;
+                source[count++] = a.src + i * a.columns * window + l * a.length;
+            }
+            for (int64_t start = 0; count && start < a.apart && start < a.columns; ++start)
+                for (int64_t j = start; j < a.columns; j += a.apart)
+                    for (int64_t k = 0; k < a.length; k += VL) {
+                        const int n = lanes_left(a.length - k);
+                        float* d = line + j * a.column_step + k;
+                        vf sum = load_some(d, n);
+                        for (int64_t s = 0; s < count; ++s)
+                            sum = sum + load_some(source[s] + j * window + k, n);
+                        store_some(d, sum, n);
+                    }
         }
     }
 }

@@ -75,53 +75,43 @@ void data_columns(const Conv& c, const Array& dy, const Array& w, const Array& d
     const int64_t product_floats = block * c.ow * window;
     const int64_t own_floats = product_floats + height * width;
     Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
-    parallel_for(
-        c.n, std::max<int64_t>(1, 32768 / (2 * c.oh * c.ow * window * c.oc)),
-        [&](int64_t begin, int64_t end, int thread) {
-            float* product = scratch.f32() + thread * own_floats;
-            float* image = product + product_floats;
-            for (int64_t n = begin; n < end; ++n) {
-                std::fill_n(image, height * width, 0.0f);
-                for (int64_t first = 0; first < c.oh; first += block) {
-                    const int64_t rows = std::min(block, c.oh - first);
-                    const int64_t tap = 0;
-                    GemmArgs g{};
-                    g.a = dy.f32() + (n * c.oh + first) * c.ow * gp;
-                    g.a_row = gp;
-                    g.a_depth = 1;
-                    g.taps = &tap;
-                    g.tap_count = 1;
-                    g.depth = c.oc;
-                    g.c_row = window;
-                    g.rows = rows * c.ow;
-                    for (int64_t p = 0; p < panels.count(); ++p) {
-                        g.b = packed->f32() + panels.offset(p);
-                        g.b_row = panels.width(p);
-                        g.c = product + p * panels.full_width();
-                        g.columns = panels.columns_of(p);
-                        g.vectors = panels.vectors_of(p);
-                        kernels().gemm(g);
-                    }
-                    // Windows whose columns do not overlap come one after the other, so that no
-                    // addition waits for the one before.
-                    const int64_t apart = (c.kw + c.stride_w - 1) / c.stride_w;
-                    for (int64_t row = 0; row < rows; ++row)
-                        for (int64_t start = 0; start < std::min(apart, c.ow); ++start)
-                            for (int64_t kh = 0; kh < c.kh; ++kh) {
-                                const int64_t ih = (first + row) * c.stride_h + kh * c.dilation_h;
-                                kernels().add_segments(
-                                    {product + (row * c.ow + start) * window + kh * segment,
-                                     apart * window, image + ih * width + start * c.stride_w * c.ic,
-                                     apart * c.stride_w * c.ic, (c.ow - start + apart - 1) / apart,
-                                     segment});
-                            }
-                }
-                for (int64_t ih = 0; ih < c.ih; ++ih)
-                    std::memcpy(dx.f32() + (n * c.ih + ih) * c.iw * c.ic,
-                                image + (ih + c.pad_top) * width + c.pad_left * c.ic,
-                                static_cast<size_t>(c.iw * c.ic) * sizeof(float));
-            }
-        });
+    parallel_for(c.n, std::max<int64_t>(1, 32768 / (2 * c.oh * c.ow * window * c.oc)),
+                 [&](int64_t begin, int64_t end, int thread) {
+                     float* product = scratch.f32() + thread * own_floats;
+                     float* image = product + product_floats;
+                     for (int64_t n = begin; n < end; ++n) {
+                         std::fill_n(image, height * width, 0.0f);
+                         for (int64_t first = 0; first < c.oh; first += block) {
+                             const int64_t rows = std::min(block, c.oh - first);
+                             const int64_t tap = 0;
+                             GemmArgs g{};
+                             g.a = dy.f32() + (n * c.oh + first) * c.ow * gp;
+                             g.a_row = gp;
+                             g.a_depth = 1;
+                             g.taps = &tap;
+                             g.tap_count = 1;
+                             g.depth = c.oc;
+                             g.c_row = window;
+                             g.rows = rows * c.ow;
+                             for (int64_t p = 0; p < panels.count(); ++p) {
+                                 g.b = packed->f32() + panels.offset(p);
+                                 g.b_row = panels.width(p);
+                                 g.c = product + p * panels.full_width();
+                                 g.columns = panels.columns_of(p);
+                                 g.vectors = panels.vectors_of(p);
+                                 kernels().gemm(g);
+                             }
+                             kernels().add_windows({product, rows, c.ow, c.kh, segment,
+                                                    image + first * c.stride_h * width, width,
+                                                    c.stride_h, c.dilation_h, c.stride_w * c.ic,
+                                                    (c.kw + c.stride_w - 1) / c.stride_w});
+                         }
+                         for (int64_t ih = 0; ih < c.ih; ++ih)
+                             std::memcpy(dx.f32() + (n * c.ih + ih) * c.iw * c.ic,
+                                         image + (ih + c.pad_top) * width + c.pad_left * c.ic,
+                                         static_cast<size_t>(c.iw * c.ic) * sizeof(float));
+                     }
+                 });
 }
 
 // The kernel rows (or columns) that reach input positions phase, phase + stride, ...: position

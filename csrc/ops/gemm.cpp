@@ -440,6 +440,25 @@ void linear_in_place(const Array& x, const Array& w, const float* bias, Activati
             {out.f32(), outputs, rows, outputs, nullptr, 0, activation, nullptr, bias});
 }
 
+// Few rows wait for the weights, which come from memory once and are not worth a packed copy.
+bool meets_few_rows(const Array& x, const Array& w) {
+    return x.dim(0) > 0 && x.dim(0) <= kMaxDotRows && x.stride(1) == 1 && w.stride(1) == 1;
+}
+
+void linear_by_rows(const Array& x, const Array& w, const float* bias, Activation activation,
+                    const Array& out) {
+    const int64_t rows = x.dim(0), depth = w.dim(1), outputs = w.dim(0);
+    parallel_for(outputs, std::max<int64_t>(1, kFlopsPerThread / (2 * rows * depth + 1)),
+                 [&](int64_t begin, int64_t end, int) {
+                     float* y = out.f32() + begin;
+                     kernels().dot_rows({x.f32(), x.stride(0), rows, w.f32() + begin * w.stride(0),
+                                         w.stride(0), end - begin, depth, y, outputs});
+                     if (bias || activation != Activation::none)
+                         kernels().finish({y, outputs, rows, end - begin, nullptr, 0, activation,
+                                           nullptr, bias ? bias + begin : nullptr});
+                 });
+}
+
 }  // namespace
 
 Array linear(const Array& x, const Array& w, const Array* bias, Activation activation) {
@@ -459,6 +478,10 @@ Array linear(const Array& x, const Array& w, const Array* bias, Activation activ
     shape[shape.n - 1] = outputs;
     Array out = empty({rows.dim(0), outputs});
     const Array dense_bias = bias ? contiguous(*bias) : Array();
+    if (meets_few_rows(rows, w)) {
+        linear_by_rows(rows, w, bias ? dense_bias.f32() : nullptr, activation, out);
+        return x.rank() == 2 ? out : contiguous(reshape(out, shape));
+    }
     if (weights_in_place(w, rows.dim(0))) {
         linear_in_place(rows, w, bias ? dense_bias.f32() : nullptr, activation, out);
         return x.rank() == 2 ? out : contiguous(reshape(out, shape));

@@ -194,3 +194,60 @@ TEST(column_sums_add_to_what_is_there) {
                 }
             }
 }
+
+TEST(dot_rows_multiplies_rows_with_rows) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t count = 1; count <= engine::kMaxDotRows; ++count)
+            for (int64_t rows : {1, 3, 4, 9})
+                for (int64_t depth : {int64_t{0}, int64_t{1}, lanes, 5 * lanes + 3}) {
+                    engine_test::describe(count, " with ", rows, " rows, depth ", depth);
+                    const int64_t x_row = depth + 1, w_row = depth + 2, y_row = rows + 1;
+                    Guarded<float> x((count - 1) * x_row + depth, side);
+                    Guarded<float> w((rows - 1) * w_row + depth, side);
+                    Guarded<float> y((count - 1) * y_row + rows, side);
+                    Numbers numbers(static_cast<uint32_t>(depth));
+                    for (Guarded<float>* a : {&x, &w}) numbers.fill(*a), a->freeze();
+                    y.fill(-7.0f);
+                    kernels().dot_rows({x, x_row, count, w, w_row, rows, depth, y, y_row});
+                    for (int64_t i = 0; i < count; ++i) {
+                        for (int64_t r = 0; r < rows; ++r) {
+                            double sum = 0;
+                            for (int64_t k = 0; k < depth; ++k)
+                                sum += double{x[i * x_row + k]} * w[r * w_row + k];
+                            CHECK_CLOSE(y[i * y_row + r], sum, sum_tolerance(depth));
+                        }
+                        if (i < count - 1) CHECK_EQUAL(y[i * y_row + rows], -7.0f);
+                    }
+                }
+}
+
+TEST(add_windows_adds_where_windows_overlap) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t columns : {1, 5})
+            for (int64_t lines : {2, 20})
+                for (int64_t length : {int64_t{1}, lanes, 2 * lanes + 3}) {
+                    const int64_t rows = 3, row_step = 2, line_step = 3;
+                    const int64_t column_step = (length + 2) / 3, apart = 3;
+                    const int64_t width = (columns - 1) * column_step + length, pitch = width + 1;
+                    const int64_t below = (rows - 1) * row_step + (lines - 1) * line_step;
+                    Guarded<float> src(rows * columns * lines * length, side);
+                    Guarded<float> dst(below * pitch + width, side);
+                    Numbers numbers(static_cast<uint32_t>(length));
+                    numbers.fill(src), numbers.fill(dst);
+                    src.freeze();
+                    std::vector<double> sums(dst.data(), dst.data() + dst.size());
+                    for (int64_t at = 0; at < src.size(); ++at) {
+                        const int64_t k = at % length, l = at / length % lines;
+                        const int64_t j = at / (length * lines) % columns;
+                        const int64_t i = at / (length * lines * columns);
+                        const int64_t y = i * row_step + l * line_step;
+                        sums[static_cast<size_t>(y * pitch + j * column_step + k)] += src[at];
+                    }
+                    kernels().add_windows({src, rows, columns, lines, length, dst, pitch, row_step,
+                                           line_step, column_step, apart});
+                    for (int64_t at = 0; at < dst.size(); ++at)
+                        CHECK_CLOSE(dst[at], sums[static_cast<size_t>(at)], sum_tolerance(16));
+                }
+}
