@@ -24,7 +24,7 @@ int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit
 enum class Switch { unset, off, on };
 std::atomic<Switch> split_switch{Switch::unset};
 
-char* aligned(const Workspace& workspace, int64_t offset) {
+char* at_offset(const Workspace& workspace, int64_t offset) {
     return static_cast<char*>(workspace.data()) + offset;
 }
 
@@ -150,7 +150,7 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
     Workspace scratch(static_cast<size_t>(num_threads() * own_bytes));
     std::atomic<int32_t> spoiled{0};
     parallel_for(blocks * shares, [&](int64_t begin, int64_t end, int thread) {
-        char* own = aligned(scratch, thread * own_bytes);
+        char* own = at_offset(scratch, thread * own_bytes);
         auto** lines = reinterpret_cast<const float**>(own + left_bytes);
         int32_t bad = 0;
         for (int64_t item = begin; item < end && !bad; ++item) {
@@ -232,7 +232,7 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
     Workspace more(static_cast<size_t>((parts - 1) * m * n) * sizeof(float));
     std::atomic<int32_t> spoiled{0};
     parallel_for(parts * m_blocks * n_shares, [&](int64_t begin, int64_t end, int thread) {
-        char* own = aligned(scratch, thread * own_bytes);
+        char* own = at_offset(scratch, thread * own_bytes);
         char* own_right = own + 2 * block * panel_bytes;
         int32_t bad = 0;
         const float *a_rows[2][kPassDepth], *b_rows[2][kPassDepth];
