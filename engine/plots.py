@@ -159,11 +159,7 @@ def roc_curves(
             curves.append((name, area, curve.false_positive_rate, curve.true_positive_rate))
     if not curves:
         raise ValueError("[roc_curves] expected a class with samples both in it and outside, found none")
-    figure, axes = _square("false positive rate", "true positive rate")
-    _draw_curves(axes, curves, "AUC", "default")
-    axes.plot([0, 1], [0, 1], ":", color="grey", linewidth=1, label="guessing")
-    axes.legend(loc="lower right", fontsize=8)
-    _save(figure, path)
+    _draw_curves(path, curves, "AUC", ("false positive rate", "true positive rate"), (0.0, 1.0), "lower right")
 
 
 def precision_recall_curves(
@@ -187,21 +183,16 @@ def precision_recall_curves(
         ValueError: for wrong shapes, or when no class has a sample.
     """
     curves = []
-    shares = []
     for name, truth, column, label in _against_rest("precision_recall_curves", targets, scores, classes, pos_label):
         if np.any(truth == label):
             curve = metrics.precision_recall_curve(truth, column, label)
             area = metrics.average_precision(truth, column, pos_label=label)
             curves.append((name, area, curve.recall, curve.precision))
-            shares.append(float(np.mean(truth == label)))
+            share = float(np.mean(truth == label))
     if not curves:
         raise ValueError("[precision_recall_curves] expected a class with samples, found none")
-    figure, axes = _square("recall", "precision")
-    _draw_curves(axes, curves, "AP", "steps-post")
-    if len(curves) == 1:
-        axes.axhline(shares[0], linestyle=":", color="grey", linewidth=1, label="guessing")
-    axes.legend(loc="lower left", fontsize=8)
-    _save(figure, path)
+    guessing = (share, share) if len(curves) == 1 else None
+    _draw_curves(path, curves, "AP", ("recall", "precision"), guessing, "lower left", drawstyle="steps-post")
 
 
 def _against_rest(
@@ -228,22 +219,31 @@ def _names(name: str, classes: Sequence[str] | None, count: int) -> list[str]:
     return names
 
 
-def _square(x_label: str, y_label: str) -> tuple[Any, Any]:
+def _draw_curves(
+    path: str | os.PathLike[str],
+    curves: list[tuple[str, float, np.ndarray, np.ndarray]],
+    area: str,
+    labels: tuple[str, str],
+    guessing: tuple[float, float] | None,
+    corner: str,
+    drawstyle: str = "default",
+) -> None:
+    """Draws (name, area under it, x, y) of each curve, and the line from x = 0 to x = 1 that guessing would give."""
     figure = _figure(5.0, 4.8)
     axes = figure.subplots()
-    axes.set(xlabel=x_label, ylabel=y_label, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _draw_curves(axes: Any, curves: list[tuple[str, float, np.ndarray, np.ndarray]], area: str, style: str) -> None:
     named = len(curves) <= _LEGEND
     for name, value, x, y in curves:
         label = f"{name}  {area} {value:.3f}".strip() if named else "_"
-        axes.plot(x, y, drawstyle=style, linewidth=1.5 if named else 0.6, alpha=1.0 if named else 0.6, label=label)
+        axes.plot(x, y, drawstyle=drawstyle, linewidth=1.5 if named else 0.6, alpha=1.0 if named else 0.6, label=label)
     if len(curves) > 1:
         mean = float(np.mean([value for _, value, _, _ in curves]))
         axes.plot([], [], " ", label=f"mean of {len(curves)} classes  {area} {mean:.3f}")
+    if guessing is not None:
+        axes.plot([0, 1], guessing, ":", color="grey", linewidth=1, label="guessing")
+    axes.legend(loc=corner, fontsize=8)
+    _save(figure, path)
 
 
 def reliability_diagram(
