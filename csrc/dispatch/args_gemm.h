@@ -87,6 +87,14 @@ struct DotRowsArgs {
 };
 constexpr int64_t kMaxDotRows = 4;
 
+// Floats [offset, offset + columns) of rows that lie anywhere, to rows `pitch` apart.
+struct GatherArgs {
+    const float* const* rows;
+    int64_t count, offset, columns;
+    float* dst;
+    int64_t pitch;
+};
+
 // Windows add to an image what they hold: window (i, j) of a grid of `rows` x `columns`, dense, is
 // `lines` lines of `length` floats; its line l is added at line i * row_step + l * line_step of the
 // image, `pitch` floats each, from j * column_step on. Windows `apart` columns from one another do

@@ -250,6 +250,19 @@ void pack(const PackArgs& p) {
     }
 }
 
+void gather(const GatherArgs& g) {
+    for (int64_t i = 0; i < g.count; ++i) {
+        const float* s = g.rows[i] + g.offset;
+        float* d = g.dst + i * g.pitch;
+        int64_t j = 0;
+        for (; j + VL <= g.columns; j += VL) store(d + j, load(s + j));
+        if (j < g.columns) {
+            const int n = static_cast<int>(g.columns - j);
+            store_n(d + j, load_n(s + j, n), n);
+        }
+    }
+}
+
 void column_sum(const ColumnSumArgs& s) {
     int64_t j = 0;
     for (; j + 4 * VL <= s.columns; j += 4 * VL) {

@@ -168,7 +168,19 @@ Work direct_weight_work(const Conv& c) {
 
 double direct_cost(const Conv& c) { return cycles(direct_work(c, c.group_oc())); }
 double direct_data_cost(const Conv& c) { return cycles(direct_work(c, c.group_ic())); }
-double direct_weight_cost(const Conv& c) { return cycles(direct_weight_work(c)); }
+double direct_weight_cost(const Conv& c) {
+    Work work = direct_weight_work(c);
+    work.moved_bytes *= 2;  // cleared, too
+    // A kernel of one tap meets too few products between copies.
+    return cycles(work) * (c.kh * c.kw == 1 ? 1.5 : 1.0);
+}
+double im2col_weight_cost(const Conv& c) {
+    Work work = direct_work(c, c.group_oc());
+    work.reduction = true;
+    work.weight_bytes = 0;
+    work.moved_bytes = 4 * static_cast<double>(c.n * c.oh * c.ow * c.kh * c.kw * c.ic);
+    return cycles(work);
+}
 
 namespace {
 

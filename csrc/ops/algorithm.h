@@ -39,6 +39,7 @@ double cycles(const Work& work);
 double direct_cost(const Conv& conv);
 double direct_data_cost(const Conv& conv);
 double direct_weight_cost(const Conv& conv);
+double im2col_weight_cost(const Conv& conv);
 // Those of products on matrix tiles.
 double split_cost(const Conv& conv);
 double split_data_cost(const Conv& conv);

@@ -106,6 +106,22 @@ void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, 
     }
 }
 
+RowPointers source_pixels(const Conv& c, const float* src, int64_t pixel, const float* zeros) {
+    return [=](int64_t tap, int64_t first, int64_t count, const float** pointers) {
+        const int64_t dy = tap / c.kw * c.dilation_h - c.pad_top;
+        const int64_t dx = tap % c.kw * c.dilation_w - c.pad_left;
+        walk_pixels(first, count, c.oh, c.ow, [&](int64_t n, int64_t oh, int64_t ow) {
+            const int64_t ih = oh * c.stride_h + dy, iw = ow * c.stride_w + dx;
+            const bool inside = ih >= 0 && ih < c.ih && iw >= 0 && iw < c.iw;
+            *pointers++ = inside ? src + ((n * c.ih + ih) * c.iw + iw) * pixel : zeros;
+        });
+    };
+}
+
+ZeroPixel::ZeroPixel(int64_t channels) : data(static_cast<size_t>(channels) * sizeof(float)) {
+    std::fill_n(data.f32(), channels, 0.0f);
+}
+
 namespace {
 
 // Plain loops in the order of the definition: what every other algorithm is tested against, and the

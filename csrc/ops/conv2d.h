@@ -67,6 +67,23 @@ void finish_output(const Epilogue& epilogue, const Array& y, const float* scale 
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
                 int64_t row, int64_t rows, int64_t column, int64_t columns, float* dst,
                 const Prologue* prologue = nullptr);
+// Calls put(image, y, x) for `count` positions of a grid from number `first` on.
+template <class Put>
+void walk_pixels(int64_t first, int64_t count, int64_t height, int64_t width, Put&& put) {
+    int64_t n = first / (height * width), y = first / width % height, x = first % width;
+    for (int64_t i = 0; i < count; ++i) {
+        put(n, y, x);
+        if (++x == width) x = 0, ++y;
+        if (y == height) y = 0, ++n;
+    }
+}
+// Where output pixels meet the input through a tap; outside the image that is `zeros`.
+RowPointers source_pixels(const Conv& conv, const float* src, int64_t pixel, const float* zeros);
+// What pixels outside the image are read from.
+struct ZeroPixel {
+    explicit ZeroPixel(int64_t channels);
+    Workspace data;
+};
 // How the output rows are split for a sum whose parts are added up in order: enough parts for
 // several threads, never dependent on how many threads there are.
 int64_t reduction_parts(const Conv& conv, int64_t partial_floats);

@@ -360,14 +360,6 @@ void weight_reference(const Conv& c, const Array& dy, const Array& x, const Arra
 void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
     const int64_t icg = c.group_ic(), ocg = c.group_oc(), gp = pixel_stride(dy),
                   xp = pixel_stride(x);
-    if (c.kh == 1 && c.kw == 1 && c.groups == 1 && unpadded(c)) {
-        const int64_t pixels = c.n * c.oh * c.ow;
-        transposed_product(
-            Rows::dense(dy.f32(), c.oc, pixels, gp),
-            {x.f32(), c.ic, c.ow, c.oh, c.stride_w * xp, c.stride_h * c.iw * xp, c.ih * c.iw * xp},
-            pixels, dw.f32(), dbias);
-        return;
-    }
     const int64_t depth = c.kh * c.kw * icg;  // rows of dW
     const bool padded = c.pad_top || c.pad_bottom || c.pad_left || c.pad_right;
     const bool strip = padded || (xp != c.ic && c.kw > 1 && c.groups == 1);
@@ -485,6 +477,18 @@ void weight_direct(const Conv& c, const Array& dy, const Array& x, const Array& 
 }
 
 namespace {
+
+std::string declines_im2col(const Conv& c) { return c.groups != 1 ? "grouped" : ""; }
+
+// dW[oc][(kh, kw, i)] = sum over pixels of dy[pixel][oc] * x[pixel at (kh, kw)][i]: one product,
+// whose right factor is laid out block by block.
+void weight_im2col(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
+    ZeroPixel zeros(c.ic);
+    const RightRows source{source_pixels(c, x.f32(), pixel_stride(x), zeros.data.f32()),
+                           c.kh * c.kw, c.ic};
+    transposed_product_on_vectors({dy.f32(), c.oc, pixel_stride(dy)}, source, c.n * c.oh * c.ow,
+                                  dw.f32(), dbias);
+}
 
 std::string declines_sliding(const Conv& c) {
     if (c.groups != 1) return "grouped";
@@ -610,6 +614,7 @@ const std::vector<ConvAlgorithm<ConvBackwardWeight>>& conv_backward_weight_algor
         ENGINE_WINOGRAD_FORMS(ENGINE_ENTRY, )
 #undef ENGINE_ENTRY
             {"split", declines_split_weight, weight_split, split_weight_cost},
+        {"im2col", declines_im2col, weight_im2col, im2col_weight_cost},
         {"direct", declines_nothing, weight_direct, direct_weight_cost},
         {"reference", declines_nothing, weight_reference},
     };

@@ -14,38 +14,6 @@ namespace {
 
 int64_t pixels(const Conv& c) { return c.n * c.oh * c.ow; }
 
-// Calls put(y, x, image) for `count` positions of a grid from `first` on.
-template <class Put>
-void walk(int64_t first, int64_t count, int64_t height, int64_t width, Put&& put) {
-    int64_t n = first / (height * width), y = first / width % height, x = first % width;
-    for (int64_t i = 0; i < count; ++i) {
-        put(n, y, x);
-        if (++x == width) x = 0, ++y;
-        if (y == height) y = 0, ++n;
-    }
-}
-
-// Where an output pixel meets the input through a tap.
-RowPointers source_pixels(const Conv& c, const float* src, int64_t pixel, const float* zeros) {
-    return [=](int64_t tap, int64_t first, int64_t count, const float** pointers) {
-        const int64_t dy = tap / c.kw * c.dilation_h - c.pad_top;
-        const int64_t dx = tap % c.kw * c.dilation_w - c.pad_left;
-        walk(first, count, c.oh, c.ow, [&](int64_t n, int64_t oh, int64_t ow) {
-            const int64_t ih = oh * c.stride_h + dy, iw = ow * c.stride_w + dx;
-            const bool inside = ih >= 0 && ih < c.ih && iw >= 0 && iw < c.iw;
-            *pointers++ = inside ? src + ((n * c.ih + ih) * c.iw + iw) * pixel : zeros;
-        });
-    };
-}
-
-// What pixels outside the image are read from.
-struct ZeroPixel {
-    explicit ZeroPixel(int64_t channels) : data(static_cast<size_t>(channels) * sizeof(float)) {
-        std::fill_n(data.f32(), channels, 0.0f);
-    }
-    Workspace data;
-};
-
 std::string declines(const Conv& c) {
     if (!split_products()) return "no matrix tiles";
     if (c.groups != 1) return "grouped";
@@ -116,7 +84,7 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
             const auto pointers = [&](int64_t tap, int64_t first, int64_t count, const float** to) {
                 const int64_t off_h = offsets_h[static_cast<size_t>(tap)];
                 const int64_t off_w = offsets_w[static_cast<size_t>(tap)];
-                walk(first, count, height, width, [&](int64_t n, int64_t y, int64_t x) {
+                walk_pixels(first, count, height, width, [&](int64_t n, int64_t y, int64_t x) {
                     const int64_t oh = y + off_h, ow = x + off_w;
                     const bool inside = oh >= 0 && oh < c.oh && ow >= 0 && ow < c.ow;
                     *to++ = inside ? grad + ((n * c.oh + oh) * c.ow + ow) * gp : none;
@@ -146,19 +114,10 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
 }
 
 void weight_split(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {
-    const int64_t gp = pixel_stride(dy);
-    const float* grad = dy.f32();
     ZeroPixel zeros(c.ic);
-    const auto rows = [=](int64_t, int64_t first, int64_t count, const float** pointers) {
-        for (int64_t i = 0; i < count; ++i) pointers[i] = grad + (first + i) * gp;
-    };
-    if (!run_split_transposed(rows, c.oc,
-                              source_pixels(c, x.f32(), pixel_stride(x), zeros.data.f32()),
-                              c.kh * c.kw, c.ic, pixels(c), dw.f32())) {
-        weight_direct(c, dy, x, dw, dbias);
-        return;
-    }
-    if (dbias) column_sums(grad, gp, pixels(c), c.oc, dbias);
+    const RightRows source{source_pixels(c, x.f32(), pixel_stride(x), zeros.data.f32()),
+                           c.kh * c.kw, c.ic};
+    transposed_product({dy.f32(), c.oc, pixel_stride(dy)}, source, pixels(c), dw.f32(), dbias);
 }
 
 }  // namespace engine

@@ -181,48 +181,56 @@ void run_product(const Product& product, const Array& weight, int64_t row, int64
 
 namespace {
 
-// Copies rows [first, first + count), columns [column, column + columns), to rows `pitch` apart.
-void copy_rows(const Rows& r, int64_t first, int64_t count, int64_t column, int64_t columns,
-               float* dst, int64_t pitch) {
-    for (int64_t p = first; p < first + count;) {
-        const int64_t line = p / r.width, at = p % r.width;
-        const int64_t stretch = std::min(r.width - at, first + count - p);
-        const float* src =
-            r.data + line / r.lines * r.image + line % r.lines * r.line + at * r.row + column;
-        for (int64_t i = 0; i < stretch; ++i, dst += pitch)
-            std::memcpy(dst, src + i * r.row, static_cast<size_t>(columns) * sizeof(float));
-        p += stretch;
-    }
-}
+// Rows of a block: as many pointers lie on the stack.
+constexpr int64_t kBlockRows = 512;
 
-RowPointers pointers_to(const Rows& r) {
-    return [r](int64_t, int64_t first, int64_t count, const float** pointers) {
-        for (int64_t p = first; p < first + count;) {
-            const int64_t line = p / r.width, at = p % r.width;
-            const int64_t stretch = std::min(r.width - at, first + count - p);
-            const float* row =
-                r.data + line / r.lines * r.image + line % r.lines * r.line + at * r.row;
-            for (int64_t i = 0; i < stretch; ++i) *pointers++ = row + i * r.row;
-            p += stretch;
+// Lays columns [low, high) of rows [first, first + count), all taps counted, out as panels of
+// `width` columns, `room` rows each.
+void gather(const RightRows& b, int64_t first, int64_t count, int64_t low, int64_t high,
+            int64_t width, int64_t room, float* panels) {
+    const float* rows[kBlockRows];
+    for (int64_t tap = low / b.columns, at = low; at < high; ++tap) {
+        b.pointers(tap, first, count, rows);
+        for (const int64_t end = std::min(high, (tap + 1) * b.columns); at < end;) {
+            const int64_t panel = (at - low) / width, in_panel = (at - low) % width;
+            const int64_t columns = std::min(end - at, width - in_panel);
+            kernels().gather({rows, count, at - tap * b.columns, columns,
+                              panels + panel * room * width + in_panel, width});
+            at += columns;
         }
-    };
+    }
 }
 
 }  // namespace
 
-// Blocks of rows of both operands are copied into the thread's scratch, at a pitch that is no power
-// of two: rows 1 KiB apart would fight for the same sets of the first-level cache. A block is as
-// high as the panel of b that a tile runs over fits the first-level cache.
-void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, float* sums) {
-    const int64_t m = a.columns, n = b.columns, lanes = kernels().lanes;
-    if (m == 0 || n == 0) return;
-    if (takes_split_transposed(m, 1, n, depth) &&
-        run_split_transposed(pointers_to(a), m, pointers_to(b), 1, n, depth, c)) {
-        if (sums) column_sums(a.data, a.row, depth, m, sums);
+RightRows RightRows::dense(const float* data, int64_t columns, int64_t row) {
+    return {[=](int64_t, int64_t first, int64_t count, const float** pointers) {
+                for (int64_t i = 0; i < count; ++i) pointers[i] = data + (first + i) * row;
+            },
+            1, columns};
+}
+
+void transposed_product(const LeftRows& a, const RightRows& b, int64_t depth, float* c,
+                        float* sums) {
+    if (takes_split_transposed(a.columns, b.taps, b.columns, depth) &&
+        run_split_transposed(RightRows::dense(a.data, a.columns, a.row).pointers, a.columns,
+                             b.pointers, b.taps, b.columns, depth, c)) {
+        if (sums) column_sums(a.data, a.row, depth, a.columns, sums);
         return;
     }
+    transposed_product_on_vectors(a, b, depth, c, sums);
+}
+
+// Blocks of rows of both operands are copied into the thread's scratch: those of b as panels, each
+// of which stays in the first-level cache while the tiles of a run over it; those of a at a pitch
+// that is no power of two, as rows 1 KiB apart would fight for the same sets of that cache.
+void transposed_product_on_vectors(const LeftRows& a, const RightRows& b, int64_t depth, float* c,
+                                   float* sums) {
+    const int64_t m = a.columns, n = b.taps * b.columns, lanes = kernels().lanes;
+    if (m == 0 || n == 0) return;
     const Panels panels(1, n, Panels::Tiles::wide);
-    const int64_t block = (int64_t{24} << 10) / (panels.full_width() * 4);
+    const int64_t width = panels.full_width();
+    const int64_t block = std::min(kBlockRows, (int64_t{24} << 10) / (width * 4));
     // Few results: each part of the rows has results of its own, added in order afterwards.
     const int64_t parts = std::max<int64_t>(
         1, std::min({int64_t{8}, depth / (2 * block), (int64_t{1} << 19) / (m * n)}));
@@ -234,11 +242,13 @@ void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, f
         std::max<int64_t>(1, std::min({(8 + parts - 1) / parts, pieces, work / parts}));
     const auto cut = [&](int64_t share) {
         return cut_m ? std::min(m, pieces * share / shares * 16)
-                     : std::min(n, pieces * share / shares * panels.full_width());
+                     : std::min(n, pieces * share / shares * width);
     };
-    const int64_t a_pitch = (m + lanes - 1) / lanes * lanes + 16;
-    const int64_t b_pitch = (n + lanes - 1) / lanes * lanes + 16;
-    const int64_t own_floats = block * (a_pitch + b_pitch) + panels.full_width();
+    int64_t a_columns = m, b_columns = n;  // of the largest share
+    (cut_m ? a_columns : b_columns) = (pieces + shares - 1) / shares * (cut_m ? 16 : width);
+    const int64_t a_pitch = (a_columns + lanes - 1) / lanes * lanes + 16;
+    const int64_t b_floats = (b_columns + width - 1) / width * width * block;
+    const int64_t own_floats = block * a_pitch + b_floats;
     Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
     Workspace more(static_cast<size_t>((parts - 1) * m * n + parts * m) * sizeof(float));
     float* part_sums = more.f32() + (parts - 1) * m * n;
@@ -258,8 +268,10 @@ void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, f
             const int64_t first = depth * part / parts, last = depth * (part + 1) / parts;
             for (int64_t p = first; p < last; p += block) {
                 const int64_t count = std::min(block, last - p);
-                copy_rows(a, p, count, m0, m1 - m0, a_block, a_pitch);
-                copy_rows(b, p, count, n0, n1 - n0, b_block, b_pitch);
+                kernels().copy_rows({reinterpret_cast<const char*>(a.data + p * a.row + m0),
+                                     reinterpret_cast<char*>(a_block), a.row * 4, a_pitch * 4,
+                                     (m1 - m0) * 4, count, false});
+                gather(b, p, count, n0, n1, width, block, b_block);
                 if (sums && n0 == 0)
                     kernels().column_sum(
                         {a_block, a_pitch, count, m1 - m0, part_sums + part * m + m0});
@@ -270,14 +282,14 @@ void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, f
                 g.taps = &tap;
                 g.tap_count = 1;
                 g.depth = count;
-                g.b_row = b_pitch;
+                g.b_row = width;
                 g.c_row = n;
                 g.rows = m1 - m0;
                 g.accumulate = p > first;
-                for (int64_t j = n0; j < n1; j += panels.full_width()) {
-                    g.b = b_block + j - n0;
+                for (int64_t j = n0; j < n1; j += width) {
+                    g.b = b_block + (j - n0) * block;
                     g.c = target + m0 * n + j;
-                    g.columns = std::min(panels.full_width(), n1 - j);
+                    g.columns = std::min(width, n1 - j);
                     g.vectors = static_cast<int32_t>((g.columns + lanes - 1) / lanes);
                     kernels().gemm(g);
                 }
@@ -507,8 +519,8 @@ Array linear_backward_data(const Array& dy, const Array& w) {
     Array out = empty({rows.dim(0), inputs});
     if (weights_in_place(w, rows.dim(0))) {
         const auto turned = transposed(rows);
-        transposed_product(Rows::dense(turned->f32(), rows.dim(0), depth, rows.dim(0)),
-                           Rows::dense(w.f32(), inputs, depth, inputs), depth, out.f32(), nullptr);
+        transposed_product({turned->f32(), rows.dim(0), rows.dim(0)},
+                           RightRows::dense(w.f32(), inputs, inputs), depth, out.f32(), nullptr);
         return dy.rank() == 2 ? out : contiguous(reshape(out, shape));
     }
     Product product{};
@@ -531,8 +543,9 @@ std::pair<Array, std::optional<Array>> linear_backward_weight(const Array& dy, c
     Array dw = empty({outputs, inputs});
     std::optional<Array> db;
     if (with_bias) db = empty({outputs});
-    transposed_product(Rows::dense(grad.f32(), outputs, depth, outputs),
-                       Rows::dense(contiguous(rows).f32(), inputs, depth, inputs), depth, dw.f32(),
+    const Array source = contiguous(rows);
+    transposed_product({grad.f32(), outputs, outputs},
+                       RightRows::dense(source.f32(), inputs, inputs), depth, dw.f32(),
                        db ? db->f32() : nullptr);
     return {dw, db};
 }

@@ -1,6 +1,7 @@
 // Matrix products and fully connected layers.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -81,22 +82,29 @@ void run_product(const Product& product, const Panels& panels, const float* pack
 void run_product(const Product& product, const Array& weight, int64_t row, int64_t column,
                  uint64_t tag);
 
-// Vectors whose rows lie on a grid in memory, such as the pixels that a strided convolution meets:
-// row p is number p % width of line p / width, `lines` lines to an image.
-struct Rows {
-    const float* data;
-    int64_t columns;
-    int64_t width, lines;
-    int64_t row, line, image;  // distances in floats
-    // `count` rows side by side.
-    static Rows dense(const float* data, int64_t columns, int64_t count, int64_t row) {
-        return {data, columns, count, 1, row, 0, 0};
-    }
-};
+// Fills `pointers` with where the numbers of rows [first, first + count) of tap `tap` stand, side
+// by side.
+using RowPointers =
+    std::function<void(int64_t tap, int64_t first, int64_t count, const float** pointers)>;
 
+// Two matrices with equally many rows: of a they lie `row` floats apart, those of b are made of
+// `taps` pieces of `columns` floats each, which lie anywhere.
+struct LeftRows {
+    const float* data;
+    int64_t columns, row;
+};
+struct RightRows {
+    RowPointers pointers;
+    int64_t taps, columns;
+    static RightRows dense(const float* data, int64_t columns, int64_t row);
+};
 // c[m][n] = sum over p < depth of a[p][m] * b[p][n], dense; sums[m] = sum of a[p][m] unless null.
 // The reduction is split by the shapes alone.
-void transposed_product(const Rows& a, const Rows& b, int64_t depth, float* c, float* sums);
+void transposed_product(const LeftRows& a, const RightRows& b, int64_t depth, float* c,
+                        float* sums);
+// The same, never on matrix tiles.
+void transposed_product_on_vectors(const LeftRows& a, const RightRows& b, int64_t depth, float* c,
+                                   float* sums);
 
 // Rank >= 2 on both sides; leading axes broadcast. trans_* swaps the last two axes.
 Array matmul(const Array& a, const Array& b, bool trans_a, bool trans_b);

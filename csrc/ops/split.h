@@ -1,7 +1,6 @@
 // Products on matrix tiles: floats as sums of three bfloat16 (kernels/amx/split.cpp says how).
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -10,11 +9,6 @@
 #include "ops/gemm.h"
 
 namespace engine {
-
-// Fills `pointers` with where the numbers of rows [first, first + count) of tap `tap` stand, side
-// by side.
-using RowPointers =
-    std::function<void(int64_t tap, int64_t first, int64_t count, const float** pointers)>;
 
 // The right factor, split and cut into panels of 32 columns. Its depth is that of `taps` pieces,
 // each padded to whole steps.
@@ -56,8 +50,7 @@ SplitFactor split_weight(const Array& weight, const std::vector<int64_t>& taps, 
 bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, float* c,
                int64_t c_row, const Epilogue& epilogue, const Prologue* prologue = nullptr);
 
-// c[m][n] = sum over p < depth of a[p][m] * b[p][n]; rows of c are c_row apart, and b's columns are
-// those of `taps` pieces of `columns` side by side. False as above.
+// As transposed_product; a has m columns, b has taps * columns. False as above.
 bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b, int64_t taps,
                           int64_t columns, int64_t depth, float* c);
 

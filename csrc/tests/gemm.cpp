@@ -251,3 +251,23 @@ TEST(add_windows_adds_where_windows_overlap) {
                         CHECK_CLOSE(dst[at], sums[static_cast<size_t>(at)], sum_tolerance(16));
                 }
 }
+
+TEST(gather_copies_parts_of_rows) {
+    const int64_t lanes = kernels().lanes;
+    for (Against side : {Against::end, Against::start})
+        for (int64_t columns : {int64_t{1}, lanes, 3 * lanes + 2}) {
+            const int64_t count = 2, offset = 2, pitch = columns + 1;
+            Guarded<float> first(offset + columns, side), second(offset + columns, side);
+            Numbers numbers(static_cast<uint32_t>(columns));
+            for (Guarded<float>* a : {&first, &second}) numbers.fill(*a), a->freeze();
+            const float* rows[] = {first, second};
+            Guarded<float> dst(pitch + columns, side);
+            dst.fill(-7.0f);
+            kernels().gather({rows, count, offset, columns, dst, pitch});
+            for (int64_t j = 0; j < columns; ++j) {
+                CHECK_EQUAL(dst[j], first[offset + j]);
+                CHECK_EQUAL(dst[pitch + j], second[offset + j]);
+            }
+            CHECK_EQUAL(dst[columns], -7.0f);
+        }
+}
