@@ -152,7 +152,8 @@ def test_the_choice_follows_the_estimates() -> None:
         assert taken(16, 192, 17, (7, 1), direction) == "winograd_7x1"
         assert taken(16, 384, 8, (1, 3), direction) == "winograd_1x3"
         assert taken(16, 64, 28, (5, 5), direction) == "winograd_5x5"
-        assert taken(16, 64, 28, (1, 1), direction) == "direct"
+        assert taken(16, 64, 28, (1, 1), direction) == ("im2col" if direction == "backward_weight" else "direct")
+    assert taken(1, 512, 7, (3, 3), "backward_weight") == "im2col"
     assert taken(1, 512, 7, (3, 3)) == "winograd_2x2"
     assert taken(1, 512, 2, (3, 3)) == "direct"
 
