@@ -155,11 +155,10 @@ Work direct_work(const Conv& c, int64_t columns) {
     return work;
 }
 
-Work direct_weight_work(const Conv& c) {
+// A sum over pixels, for a gradient of the weight.
+Work pixels_work(const Conv& c) {
     Work work = direct_work(c, c.group_oc());
     work.reduction = true;
-    const int64_t floats = c.kh * c.kw * c.group_ic() * c.oc;
-    work.moved_bytes = 4 * static_cast<double>(floats * reduction_parts(c, floats));
     work.weight_bytes = 0;
     return work;
 }
@@ -169,15 +168,15 @@ Work direct_weight_work(const Conv& c) {
 double direct_cost(const Conv& c) { return cycles(direct_work(c, c.group_oc())); }
 double direct_data_cost(const Conv& c) { return cycles(direct_work(c, c.group_ic())); }
 double direct_weight_cost(const Conv& c) {
-    Work work = direct_weight_work(c);
-    work.moved_bytes *= 2;  // cleared, too
+    Work work = pixels_work(c);
+    const int64_t floats = c.kh * c.kw * c.group_ic() * c.oc;
+    // Partial sums are cleared, written and read.
+    work.moved_bytes = 8 * static_cast<double>(floats * reduction_parts(c, floats));
     // A kernel of one tap meets too few products between copies.
     return cycles(work) * (c.kh * c.kw == 1 ? 1.5 : 1.0);
 }
 double im2col_weight_cost(const Conv& c) {
-    Work work = direct_work(c, c.group_oc());
-    work.reduction = true;
-    work.weight_bytes = 0;
+    Work work = pixels_work(c);
     work.moved_bytes = 4 * static_cast<double>(c.n * c.oh * c.ow * c.kh * c.kw * c.ic);
     return cycles(work);
 }
@@ -198,7 +197,7 @@ Work split_work(const Conv& c, int64_t columns) {
 double split_cost(const Conv& c) { return cycles(split_work(c, c.group_oc())); }
 double split_data_cost(const Conv& c) { return cycles(split_work(c, c.group_ic())); }
 double split_weight_cost(const Conv& c) {
-    Work work = direct_weight_work(c);
+    Work work = pixels_work(c);
     work.multiply_adds /= 2;
     return cycles(work);
 }
