@@ -306,7 +306,7 @@ void dots(const DotRowsArgs& d, int64_t r) {
 #pragma GCC unroll 4
         for (int q = 0; q < R; ++q) {
             const vf row = load_some(w + q * d.w_row + k, n);
-            __builtin_prefetch(w + q * d.w_row + k + kAhead);
+            __builtin_prefetch(w + q * d.w_row + k + kAhead, 0, 2);
 #pragma GCC unroll 4
             for (int i = 0; i < C; ++i) sum[i][q] = fma(x[i], row, sum[i][q]);
         }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 
 #include "core/parallel.h"
 #include "dispatch/table.h"
@@ -42,6 +43,13 @@ void set_split_products(std::optional<bool> on) {
 }
 
 namespace {
+
+// Into how many shares each of few items is cut so that all threads have equally much to do. For
+// what does not depend on it only: it follows the number of threads.
+int64_t equal_shares(int64_t items) {
+    const int64_t threads = num_threads();
+    return items >= 8 && items >= threads ? 1 : threads / std::gcd(items, threads);
+}
 
 // The share of a panel's lines that is not padding.
 double use(int64_t size) {
@@ -132,16 +140,17 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
     const int64_t part_steps = (tap_steps + tap_parts - 1) / tap_parts;
     const int64_t pass_steps = pass_taps * part_steps;
     const int64_t passes = (right.taps + pass_taps - 1) / pass_taps * tap_parts;
-    // Eight items or more: by rows, and by columns as far as a pass over the right factor would not
-    // stay in the second-level cache; then rows are split more than once, beside the products.
-    // Every block of rows reads the whole right factor: few rows are not cut.
+    // By rows, and by columns as far as a pass over the right factor would not stay in the
+    // second-level cache or threads would be idle; then rows are split more than once, beside the
+    // products. Every block of rows reads the whole right factor: few rows are not cut. (Results do
+    // not depend on how the columns are shared.)
     const int64_t wanted = panels <= 4 * kBlockPanels
-                               ? (panels <= kBlockPanels ? kBlockPanels / 2 : kBlockPanels)
+                               ? kBlockPanels
                                : std::max<int64_t>(2, std::min(kBlockPanels, panels / 8));
     const int64_t blocks = (panels + wanted - 1) / wanted;
-    const int64_t by_size = (columns * pass_steps * kSplitStep + kRightBytes - 1) / kRightBytes;
-    const int64_t shares =
-        std::min(columns, std::max(by_size, std::min((columns + 1) / 2, 8 / blocks)));
+    const int64_t by_size =
+        blocks == 1 ? 1 : (columns * pass_steps * kSplitStep + kRightBytes - 1) / kRightBytes;
+    const int64_t shares = std::min(columns, std::max(by_size, equal_shares(blocks)));
     const int64_t block = (panels + blocks - 1) / blocks;
     const int64_t left_bytes = 2 * pass_steps * kSplitStep;
     const int64_t lines_bytes =
@@ -222,8 +231,7 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
     const int64_t parts =
         std::max<int64_t>(1, std::min({int64_t{8}, passes / 2, (int64_t{1} << 20) / (m * n)}));
     const int64_t m_blocks = (m_panels + kBlockPanels - 1) / kBlockPanels;
-    const int64_t n_shares =
-        std::max<int64_t>(1, std::min(taps * tap_panels, 8 / (parts * m_blocks)));
+    const int64_t n_shares = std::min(taps * tap_panels, equal_shares(parts * m_blocks));
     const int64_t panel_bytes =
         std::min(kPassDepth, round_up(depth, kSplitDepth)) / kSplitDepth * kSplitStep;
     const int64_t block = (m_panels + m_blocks - 1) / m_blocks;
