@@ -67,6 +67,34 @@ def test_scale_gradient_copy_and_concat(isa, values):
         np.testing.assert_array_equal(whole, pieces)
 
 
+def test_elementwise(isa, values):
+    factors = B.from_numpy(np.linspace(-1, 1, SHAPE[1], dtype=np.float32).reshape(1, -1, 1, 1))
+
+    def call(x, y, z):
+        placed = B.empty(x.shape)
+        B.binary("sub", x, y, out=placed)
+        in_place = B.full(x.shape, 1.0)
+        B.binary("add", in_place, z, out=in_place)
+        return (
+            B.unary("relu", x),
+            B.unary("tanh", x),
+            B.unary_backward("relu", x, None, y),
+            B.unary_backward("silu", x, y, None),
+            B.unary_backward("neg", x, None, None),
+            B.binary("add", x, y),
+            B.binary("mul", x, factors),
+            B.binary("mul", factors, x),
+            B.binary("maximum", x, 0.25),
+            B.binary("lt", x, y),
+            B.binary("add", x, B.slice(y, (0, 0, 0, 0), y.shape, (1, 1, 1, 1))),
+            placed,
+            in_place,
+        )
+
+    for whole, pieces in per_image(call, *values):
+        np.testing.assert_array_equal(whole, pieces)
+
+
 def test_fused_silu_of_extreme_values(isa):
     x = np.array([[-np.inf, -1e38, -1000, -90, -87, -20, -1, 0, 1, 90, 1e38, np.inf, np.nan]], np.float32)
     ones, zeros = B.full((x.size,), 1.0), B.full((x.size,), 0.0)

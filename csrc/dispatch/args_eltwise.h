@@ -85,13 +85,15 @@ enum class BinaryOp : int32_t {
 
 // All kernels here walk `rows` rows of `n` elements; *_row is an operand's distance between rows,
 // in elements. A row is contiguous; where an operand has a step, 0 stands for one value for the
-// row.
+// row. stream: results are floats and go past the caches, operands come from memory; dst (dx) and
+// its rows are aligned to vectors.
 struct UnaryArgs {
     UnaryOp op;
     const float* src;
     void* dst;  // float, or one byte per element where the list says b8
     int64_t n, rows, src_row, dst_row;
     float p0, p1;
+    bool stream;
 };
 
 struct UnaryBackwardArgs {
@@ -101,6 +103,7 @@ struct UnaryBackwardArgs {
     float* dx;
     int64_t n, rows, dy_row, saved_row, dx_row;
     float p0, p1;
+    bool stream;
 };
 
 struct BinaryArgs {
@@ -110,6 +113,7 @@ struct BinaryArgs {
     void* dst;  // float, or one byte per element where the list says b8
     int64_t n, rows, a_row, b_row, dst_row;
     int32_t a_step, b_step;  // 0 or 1
+    bool stream;
 };
 
 struct WhereArgs {

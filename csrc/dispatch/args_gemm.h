@@ -65,7 +65,7 @@ struct TransposeArgs {
     int64_t dst_row;
 };
 
-// sums[j] += sum over rows of source[i * row + j], rows in ascending order.
+// sums[j] += sum over rows of source[i * row + j]; the order depends on the number of rows only.
 struct ColumnSumArgs {
     const float* source;
     int64_t row;

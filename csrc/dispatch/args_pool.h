@@ -14,6 +14,18 @@ struct PoolAxis {
     int64_t step;
 };
 
+// Rows of pixels of fewer channels than a vector has lanes: vector v makes elements [v * width,
+// (v + 1) * width) of a row of `results`. Entry e = v * taps + t of the tables says where tap t
+// comes from: lane l is float lane[e * VL + l] of the `reach` (VL or 2 VL) at start[e] of a row of
+// `source` floats. column[e * VL + l] is the input column that the lane stands for, or -1 where a
+// pixel has fewer taps (for a forward maximum the last tap is repeated instead); size is the factor
+// of the output in averages. No vectors: not used.
+struct PoolLanes {
+    const int32_t *start, *lane, *column;
+    const float* size;
+    int64_t vectors, taps, width, reach, results, source;
+};
+
 // stream: what is written goes past the caches; it is aligned and its channels fill vectors.
 // fetch_ahead: src comes from memory, not from a near cache.
 
@@ -25,6 +37,7 @@ struct MaxPoolArgs {
     int64_t src_ld, dst_ld, indices_ld, channels;
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
+    PoolLanes lanes;  // with dst_ld == indices_ld == channels
     int64_t row_begin, row_end;
     bool stream, fetch_ahead;
 };
@@ -49,6 +62,7 @@ struct MaxPoolGatherArgs {
     int64_t dy_ld, indices_ld, dx_ld, channels;
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
+    PoolLanes lanes;  // with dx_ld == channels, dy_ld == indices_ld
     int64_t row_begin, row_end;
     bool stream;
 };
@@ -61,6 +75,7 @@ struct AvgPoolArgs {
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
     const float *y_size, *x_size;
+    PoolLanes lanes;  // with dst_ld == channels
     int64_t row_begin, row_end;
     bool stream, fetch_ahead;
 };
@@ -74,6 +89,7 @@ struct AvgPoolBackwardArgs {
     int64_t in_h, in_w, out_h, out_w;
     PoolAxis y, x;
     const float *y_size, *x_size;
+    PoolLanes lanes;  // with dx_ld == channels
     int64_t row_begin, row_end;
     bool stream;
 };

@@ -263,26 +263,47 @@ void gather(const GatherArgs& g) {
     }
 }
 
+namespace {
+
+// Four sums per column, of every fourth row each, so that an addition need not wait for the last:
+// the same order for every column, wherever it lies and whatever the vectors.
+template <int kVectors>
+ENGINE_INLINE void sum_columns(const ColumnSumArgs& s, int64_t j, int n) {
+    const auto lanes = [&](int v) { return v + 1 < kVectors ? static_cast<int>(VL) : n; };
+    vf sum[4][kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+        sum[0][v] = load_some(s.sums + j + v * VL, lanes(v));
+        sum[1][v] = sum[2][v] = sum[3][v] = zero();
+    }
+    int64_t i = 0;
+    for (; i + 4 <= s.rows; i += 4)
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; ++k)
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v)
+                sum[k][v] =
+                    sum[k][v] + load_some(s.source + (i + k) * s.row + j + v * VL, lanes(v));
+#pragma GCC unroll 3
+    for (int k = 0; k < 3; ++k)
+        if (i + k < s.rows)
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v)
+                sum[k][v] =
+                    sum[k][v] + load_some(s.source + (i + k) * s.row + j + v * VL, lanes(v));
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+        store_some(s.sums + j + v * VL, (sum[0][v] + sum[1][v]) + (sum[2][v] + sum[3][v]),
+                   lanes(v));
+}
+
+}  // namespace
+
 void column_sum(const ColumnSumArgs& s) {
+    constexpr int kVectors = kDots / 4;
     int64_t j = 0;
-    for (; j + 4 * VL <= s.columns; j += 4 * VL) {
-        vf sum[4];
-#pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) sum[v] = load(s.sums + j + v * VL);
-        for (int64_t i = 0; i < s.rows; ++i) {
-            const float* p = s.source + i * s.row + j;
-#pragma GCC unroll 4
-            for (int v = 0; v < 4; ++v) sum[v] = sum[v] + load(p + v * VL);
-        }
-#pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) store(s.sums + j + v * VL, sum[v]);
-    }
-    for (; j < s.columns; j += VL) {
-        const int n = static_cast<int>(s.columns - j < VL ? s.columns - j : VL);
-        vf sum = load_n(s.sums + j, n);
-        for (int64_t i = 0; i < s.rows; ++i) sum = sum + load_n(s.source + i * s.row + j, n);
-        store_n(s.sums + j, sum, n);
-    }
+    for (; j + kVectors * VL <= s.columns; j += kVectors * VL) sum_columns<kVectors>(s, j, VL);
+    for (; j < s.columns; j += VL) sum_columns<1>(s, j, lanes_left(s.columns - j));
 }
 
 namespace {

@@ -1,6 +1,7 @@
 #include "ops/eltwise.h"
 
 #include <cmath>
+#include <initializer_list>
 #include <string>
 
 #include "core/status.h"
@@ -80,6 +81,18 @@ StridedLoop<N> rows_of(const Array* (&operands)[N], Array (&storage)[N]) {
 // Whether kernels can write their rows of adjacent elements straight to `a`.
 bool walkable(const Array& a) { return a.is_dense() || (pixel_stride(a) >= 0 && a.dim(1) > 1); }
 
+// Whether kernels write rows of `n` adjacent elements of `dst` past the caches: it is large, and
+// none of the operands, which would be in a cache by then.
+bool streams_rows(const Array& dst, int64_t n, std::initializer_list<const Array*> operands) {
+    if (dst.dtype() != f32 || !dst.is_dense() || n % kernels().lanes != 0 ||
+        dst.numel() * static_cast<int64_t>(sizeof(float)) < kStreamBytes ||
+        reinterpret_cast<uintptr_t>(dst.raw()) % kAlignment != 0)
+        return false;
+    for (const Array* a : operands)
+        if (a && a->storage() == dst.storage()) return false;
+    return true;
+}
+
 // Checks where a result is wanted; false: it has to be copied there.
 bool writes_there(const char* op, const Array& out, const Dims& shape, DType dtype) {
     (void)destination(op, &out, shape, dtype, Walk::elements);
@@ -90,10 +103,11 @@ bool writes_there(const char* op, const Array& out, const Dims& shape, DType dty
 
 void unary_into(UnaryOp op, const Array& x, const Array& y, double p0, double p1) {
     UnaryArgs args{
-        op, x.f32(), y.raw(), 0, 1, 0, 0, static_cast<float>(p0), static_cast<float>(p1)};
+        op, x.f32(), y.raw(), 0, 1, 0, 0, static_cast<float>(p0), static_cast<float>(p1), false};
     const int64_t grain = traits(op).grain;
     const auto size = static_cast<int64_t>(size_of(y.dtype()));
     if (same_layout(x, y) && y.is_dense()) {
+        args.stream = streams_rows(y, kBlock, {&x});
         run_flat(y.numel(), grain, [&](int64_t begin, int64_t end) {
             UnaryArgs part = args;
             part.src += begin;
@@ -114,6 +128,7 @@ void unary_into(UnaryOp op, const Array& x, const Array& y, double p0, double p1
     args.src = operands[1]->f32();
     args.src_row = loop.row(1);
     args.dst_row = loop.row(0);
+    args.stream = streams_rows(y, loop.size(), {&x});
     loop.run(grain, [&](const int64_t* offsets, int64_t n, int64_t rows) {
         UnaryArgs part = args;
         part.src += offsets[1];
@@ -260,8 +275,10 @@ Array unary_backward(UnaryOp op, const Array& dy, const Array* x, const Array* y
                            0,
                            0,
                            static_cast<float>(p0),
-                           static_cast<float>(p1)};
+                           static_cast<float>(p1),
+                           false};
     if (same_layout(dy, dx) && (!saved || same_layout(*saved, dx))) {
+        args.stream = streams_rows(dx, kBlock, {});
         run_flat(dx.numel(), t.grain, [&](int64_t begin, int64_t end) {
             UnaryBackwardArgs part = args;
             part.dy += begin;
@@ -286,6 +303,7 @@ Array unary_backward(UnaryOp op, const Array& dy, const Array* x, const Array* y
     args.dx_row = loop.row(0);
     args.dy_row = loop.row(1);
     args.saved_row = loop.row(2);
+    args.stream = streams_rows(dx, loop.size(), {});
     loop.run(t.grain, [&](const int64_t* offsets, int64_t n, int64_t rows) {
         UnaryBackwardArgs part = args;
         part.dx += offsets[0];
@@ -412,8 +430,10 @@ void float_binary(BinaryOp op, const Array* a, double a_number, const Array* b, 
                     0,
                     0,
                     a != nullptr,
-                    b != nullptr};
+                    b != nullptr,
+                    false};
     if (dst.is_dense() && (!a || same_layout(*a, dst)) && (!b || same_layout(*b, dst))) {
+        args.stream = streams_rows(dst, kBlock, {a, b});
         run_flat(dst.numel(), grain, [&](int64_t begin, int64_t end) {
             BinaryArgs part = args;
             part.a += begin * part.a_step;
@@ -434,6 +454,7 @@ void float_binary(BinaryOp op, const Array* a, double a_number, const Array* b, 
     args.dst_row = loop.row(0);
     args.a_row = loop.row(1);
     args.b_row = loop.row(2);
+    args.stream = streams_rows(dst, loop.size(), {a, b});
     loop.run(grain, [&](const int64_t* offsets, int64_t n, int64_t rows) {
         BinaryArgs part = args;
         part.dst = static_cast<char*>(part.dst) + offsets[0] * size;

@@ -182,11 +182,14 @@ std::pair<const char*, const char*> span(const Array& a) {
 
 }  // namespace
 
+bool can_stream(const Array& a, int64_t channels) {
+    return channels % kernels().lanes == 0 && pixel_stride(a) % kernels().lanes == 0 &&
+           reinterpret_cast<uintptr_t>(a.raw()) % kAlignment == 0;
+}
+
 bool streams(const Array& a, int64_t channels) {
     const auto bytes = static_cast<int64_t>(sizeof(float)) * a.numel();
-    return bytes >= kStreamBytes && channels % kernels().lanes == 0 &&
-           pixel_stride(a) % kernels().lanes == 0 &&
-           reinterpret_cast<uintptr_t>(a.raw()) % kAlignment == 0;
+    return bytes >= kStreamBytes && can_stream(a, channels);
 }
 
 Array copy(const Array& a) {

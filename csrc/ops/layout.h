@@ -9,8 +9,10 @@ namespace engine {
 // MobileNetV2 and ResNet-50 on two Xeon cores, ms: 246 and 1243, with 4 MiB 252, without streaming
 // 254 and 1304.
 constexpr int64_t kStreamBytes = int64_t{16} << 20;
-// Whether a new dense array of pixels of so many channels is better written past the caches, and
-// can be, a vector at a time.
+// Whether a new dense array of pixels of so many channels can be written past the caches, a vector
+// at a time.
+bool can_stream(const Array& a, int64_t channels);
+// Whether it is better written so, and can be.
 bool streams(const Array& a, int64_t channels);
 
 // Always a new canonical array.

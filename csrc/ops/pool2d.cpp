@@ -38,6 +38,13 @@ bool is_far(const Array& x) {
     return x.numel() * static_cast<int64_t>(sizeof(float)) >= kStreamBytes;
 }
 
+// A map streams its result when that and its operand are kStreamBytes each: so do pools whose
+// arrays are as large together, for what leaves the caches does so whatever it belongs to.
+bool streams_beside(const Array& x, const Array& y, int64_t results) {
+    const int64_t bytes = (x.numel() + results * y.numel()) * static_cast<int64_t>(sizeof(float));
+    return is_far(x) && bytes >= 2 * kStreamBytes && can_stream(y, y.dim(1));
+}
+
 int64_t largest(const std::vector<int32_t>& counts) {
     return counts.empty() ? 0 : *std::max_element(counts.begin(), counts.end());
 }
@@ -53,6 +60,11 @@ Array output_of(const char* op, const Array& x, const PoolWindows& wy, const Poo
     return y;
 }
 
+PoolLaneTables lane_tables(PoolPass pass, const Array& x, const Array& y, const PoolWindows& wx) {
+    if (pixel_stride(y) != y.dim(1) || y.dim(0) * y.dim(2) < kLaneRows) return {};
+    return {pass, wx, x.dim(3), pixel_stride(x), x.dim(1), wx.size};
+}
+
 std::pair<Array, Array> max_over(const char* op, const Array& input, const PoolWindows& wy,
                                  const PoolWindows& wx, bool with_indices,
                                  const Array* out = nullptr) {
@@ -61,6 +73,7 @@ std::pair<Array, Array> max_over(const char* op, const Array& input, const PoolW
     const Array indices = with_indices ? empty(y.shape(), DType::i32) : Array();
     if (y.numel() == 0) return {y, indices};
     const int64_t work = wx.outputs() * channels * largest(wy.count) * largest(wx.count);
+    const PoolLaneTables tables = lane_tables(PoolPass::maximum, x, y, wx);
     for_rows(n * wy.outputs(), channels, work,
              [&](int64_t begin, int64_t end, int64_t first, int64_t last) {
                  MaxPoolArgs a{};
@@ -71,9 +84,9 @@ std::pair<Array, Array> max_over(const char* op, const Array& input, const PoolW
                  a.indices_ld = channels, a.channels = last - first;
                  a.in_h = x.dim(2), a.in_w = x.dim(3);
                  a.out_h = wy.outputs(), a.out_w = wx.outputs();
-                 a.y = wy.axis(), a.x = wx.axis();
+                 a.y = wy.axis(), a.x = wx.axis(), a.lanes = tables.lanes();
                  a.row_begin = begin, a.row_end = end;
-                 a.stream = streams(y, channels), a.fetch_ahead = is_far(x);
+                 a.stream = streams_beside(x, y, with_indices ? 2 : 1), a.fetch_ahead = is_far(x);
                  kernels().max_pool_forward(a);
              });
     return {y, indices};
@@ -85,6 +98,7 @@ Array average_over(const char* op, const Array& input, const PoolWindows& wy, co
     const int64_t n = x.dim(0), channels = x.dim(1);
     if (y.numel() == 0) return y;
     const int64_t work = wx.outputs() * channels * largest(wy.count) * largest(wx.count);
+    const PoolLaneTables tables = lane_tables(PoolPass::average, x, y, wx);
     for_rows(n * wy.outputs(), channels, work,
              [&](int64_t begin, int64_t end, int64_t first, int64_t last) {
                  AvgPoolArgs a{};
@@ -96,8 +110,9 @@ Array average_over(const char* op, const Array& input, const PoolWindows& wy, co
                  a.out_h = wy.outputs(), a.out_w = wx.outputs();
                  a.y = wy.axis(), a.x = wx.axis();
                  a.y_size = wy.size.data(), a.x_size = wx.size.data();
+                 a.lanes = tables.lanes();
                  a.row_begin = begin, a.row_end = end;
-                 a.stream = streams(y, channels), a.fetch_ahead = is_far(x);
+                 a.stream = streams_beside(x, y, 1), a.fetch_ahead = is_far(x);
                  kernels().avg_pool_forward(a);
              });
     return y;
@@ -182,6 +197,84 @@ PoolWindows adaptive_windows(const char* op, const char* axis, int64_t in, int64
         windows.size.push_back(static_cast<float>(end - begin));
     }
     return windows;
+}
+
+PoolLaneTables::PoolLaneTables(PoolPass pass, const PoolWindows& windows, int64_t pixels,
+                               int64_t ld, int64_t channels, const std::vector<float>& sizes)
+    : taps_(largest(windows.count)),
+      results_(windows.outputs() * channels),
+      source_((pixels - 1) * ld + channels) {
+    const int64_t vl = kernels().lanes;
+    if (channels >= vl || taps_ == 0 || source_ > INT32_MAX) return;
+    // Of each tap and element of the row, the float it reads or -1, its column and its size.
+    std::vector<int32_t> floats, columns;
+    std::vector<float> factors;
+    for (int64_t t = 0; t < taps_; ++t)
+        for (int64_t o = 0; o < windows.outputs(); ++o) {
+            const auto at = static_cast<size_t>(o);
+            const bool absent = t >= windows.count[at] && pass != PoolPass::maximum;
+            const auto column = static_cast<int32_t>(
+                windows.begin[at] + std::min<int64_t>(t, windows.count[at] - 1) * windows.step);
+            const bool backward = pass == PoolPass::backward;
+            const auto output = backward ? static_cast<size_t>(absent ? 0 : column) : at;
+            for (int64_t c = 0; c < channels; ++c) {
+                floats.push_back(absent ? -1 : static_cast<int32_t>(column * ld + c));
+                columns.push_back(absent ? -1 : backward ? static_cast<int32_t>(o) : column);
+                factors.push_back(sizes.empty() ? 1.0f : sizes[output]);
+            }
+        }
+    // The floats that elements [first, first + width) take a tap from: lowest, and how many.
+    const auto span = [&](int64_t tap, int64_t first, int64_t width) {
+        int32_t low = INT32_MAX, high = -1;
+        for (int64_t e = first; e < std::min(results_, first + width); ++e) {
+            const int32_t at = floats[static_cast<size_t>(tap * results_ + e)];
+            if (at >= 0) low = std::min(low, at), high = std::max(high, at);
+        }
+        return high < 0 ? std::pair<int32_t, int32_t>{0, 0} : std::pair{low, high - low + 1};
+    };
+    for (width_ = std::min(vl, results_); width_ > channels; --width_) {
+        reach_ = 0;
+        for (int64_t t = 0; t < taps_; ++t)
+            for (int64_t e = 0; e < results_; e += width_)
+                reach_ = std::max<int64_t>(reach_, span(t, e, width_).second);
+        if (reach_ <= 2 * vl) break;
+    }
+    if (width_ <= channels) return;
+    reach_ = reach_ <= vl ? vl : 2 * vl;
+    vectors_ = (results_ + width_ - 1) / width_;
+    lane_ = empty({vectors_ * taps_ * vl}, DType::i32);
+    column_ = empty(lane_.shape(), DType::i32);
+    size_ = empty(lane_.shape());
+    auto *lane = lane_.ptr<int32_t>(), *column = column_.ptr<int32_t>();
+    float* size = size_.f32();
+    for (int64_t v = 0; v < vectors_; ++v)
+        for (int64_t t = 0; t < taps_; ++t) {
+            // Whole vectors are read, inside the row.
+            const auto last = static_cast<int32_t>(std::max<int64_t>(0, source_ - reach_));
+            const int32_t start = std::min(span(t, v * width_, width_).first, last);
+            start_.push_back(start);
+            for (int64_t l = 0; l < vl; ++l) {
+                const auto e = static_cast<size_t>(t * results_ + v * width_ + l);
+                const bool used = l < width_ && v * width_ + l < results_;
+                *lane++ = used && floats[e] >= 0 ? floats[e] - start : 0;
+                *column++ = used ? columns[e] : -1;
+                *size++ = used ? factors[e] : 1.0f;
+            }
+        }
+}
+
+PoolLanes PoolLaneTables::lanes() const {
+    if (vectors_ == 0) return {};
+    return {start_.data(),
+            lane_.ptr<int32_t>(),
+            column_.ptr<int32_t>(),
+            size_.f32(),
+            vectors_,
+            taps_,
+            width_,
+            reach_,
+            results_,
+            source_};
 }
 
 void override_divisor(PoolWindows* y, PoolWindows* x, int64_t divisor) {

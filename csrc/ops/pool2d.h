@@ -37,6 +37,28 @@ struct PoolWindows {
     PoolAxis axis() const { return {begin.data(), count.data(), step}; }
 };
 
+enum class PoolPass { maximum, average, backward };
+
+// How vectors take the pixels of rows of so few channels that one would not fill them: the tables
+// of PoolLanes, empty where a vector would hold no more than a pixel. Rows of the source have
+// `pixels` pixels, `ld` floats apart. For a backward pass, windows are those of the inputs, over
+// outputs. sizes: of the outputs, for averages.
+class PoolLaneTables {
+  public:
+    PoolLaneTables() = default;
+    PoolLaneTables(PoolPass pass, const PoolWindows& windows, int64_t pixels, int64_t ld,
+                   int64_t channels, const std::vector<float>& sizes = {});
+    PoolLanes lanes() const;
+
+  private:
+    std::vector<int32_t> start_;
+    Array lane_, column_, size_;
+    int64_t vectors_ = 0, taps_ = 0, width_ = 0, reach_ = 0, results_ = 0, source_ = 0;
+};
+
+// From so many rows on tables are worth making.
+constexpr int64_t kLaneRows = 16;
+
 // How an average divides.
 enum class PoolDivisor { padded_window, window };
 

@@ -53,6 +53,10 @@ Array spread(const char* op, const Array& dy_given, const Dims& x_shape, const P
     if (dx.numel() == 0) return dx;
     const PoolWindows ty = transposed(wy, x_shape[2]), tx = transposed(wx, x_shape[3]);
     const int64_t work = x_shape[3] * x_shape[1];
+    const PoolLaneTables tables = x_shape[0] * x_shape[2] < kLaneRows
+                                      ? PoolLaneTables()
+                                      : PoolLaneTables(PoolPass::backward, tx, dy.dim(3),
+                                                       pixel_stride(dy), x_shape[1], wx.size);
     parallel_for(x_shape[0] * x_shape[2], std::max<int64_t>(1, 16384 / work),
                  [&](int64_t begin, int64_t end, int) {
                      AvgPoolBackwardArgs a{};
@@ -62,6 +66,7 @@ Array spread(const char* op, const Array& dy_given, const Dims& x_shape, const P
                      a.out_w = wx.outputs();
                      a.y = ty.axis(), a.x = tx.axis();
                      a.y_size = wy.size.data(), a.x_size = wx.size.data();
+                     a.lanes = tables.lanes();
                      a.row_begin = begin, a.row_end = end;
                      a.stream = streams(dx, x_shape[1]);
                      kernels().avg_pool_backward(a);
@@ -103,15 +108,20 @@ Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, con
                      "] expected dy of ", wy.outputs(), " x ", wx.outputs(), " pixels, got shape ",
                      to_string(dy_given.shape()), ": pass the arguments of the forward call");
         const PoolWindows ty = transposed(wy, x_shape[2]), tx = transposed(wx, x_shape[3]);
+        const int64_t ld = pixel_stride(dy);
+        const bool alike = pixel_stride(indices) == ld && n * x_shape[2] >= kLaneRows;
+        const PoolLaneTables tables =
+            alike ? PoolLaneTables(PoolPass::backward, tx, dy.dim(3), ld, channels)
+                  : PoolLaneTables();
         parallel_for(n * x_shape[2], std::max<int64_t>(1, 16384 / (x_shape[3] * channels)),
                      [&](int64_t begin, int64_t end, int) {
                          MaxPoolGatherArgs a{};
                          a.dy = dy.f32(), a.indices = indices.ptr<int32_t>(), a.dx = dx.f32();
-                         a.dy_ld = pixel_stride(dy), a.indices_ld = pixel_stride(indices);
+                         a.dy_ld = ld, a.indices_ld = pixel_stride(indices);
                          a.dx_ld = a.channels = channels;
                          a.in_h = x_shape[2], a.in_w = x_shape[3];
                          a.out_h = dy.dim(2), a.out_w = dy.dim(3);
-                         a.y = ty.axis(), a.x = tx.axis();
+                         a.y = ty.axis(), a.x = tx.axis(), a.lanes = tables.lanes();
                          a.row_begin = begin, a.row_end = end;
                          a.stream = streams(dx, channels);
                          kernels().max_pool_gather(a);

@@ -49,6 +49,8 @@ class StridedLoop {
 
     // Distance between an operand's neighbours in a row: 1, 0, or another number.
     int64_t step(int operand) const { return rank_ > 0 ? stride_[operand][0] : 1; }
+    // Elements of a row.
+    int64_t size() const { return rank_ > 0 ? size_[0] : 1; }
     // Distance between an operand's rows.
     int64_t row(int operand) const { return rank_ > 1 ? stride_[operand][1] : 0; }
 

@@ -64,6 +64,11 @@ ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
 ENGINE_INLINE vf permute(vf v, vi lanes) { return _mm256_permutevar8x32_ps(v, (__m256i)lanes); }
+// Both permutations look at the low three bits; the fourth, made the sign, chooses between them.
+ENGINE_INLINE vf permute2(vf v, vf w, vi lanes) {
+    const __m256 second = _mm256_castsi256_ps(_mm256_slli_epi32((__m256i)lanes, 28));
+    return _mm256_blendv_ps(permute(v, lanes), permute(w, lanes), second);
+}
 
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const __m256i factor = _mm256_set1_epi32((int)b);

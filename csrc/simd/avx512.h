@@ -62,6 +62,9 @@ ENGINE_INLINE vi ori(vi a, vi b) { return a | b; }
 ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 
 ENGINE_INLINE vf permute(vf v, vi lanes) { return _mm512_permutexvar_ps((__m512i)lanes, v); }
+ENGINE_INLINE vf permute2(vf v, vf w, vi lanes) {
+    return _mm512_permutex2var_ps(v, (__m512i)lanes, w);
+}
 
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const __m512i factor = _mm512_set1_epi32((int)b);

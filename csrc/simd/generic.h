@@ -75,6 +75,12 @@ ENGINE_INLINE vi xori(vi a, vi b) { return a ^ b; }
 ENGINE_INLINE vf permute(vf v, vi lanes) {
     return vf{v[lanes[0]], v[lanes[1]], v[lanes[2]], v[lanes[3]]};
 }
+ENGINE_INLINE vf permute2(vf v, vf w, vi lanes) {
+    float both[8];
+    store(both, v);
+    store(both + 4, w);
+    return vf{both[lanes[0]], both[lanes[1]], both[lanes[2]], both[lanes[3]]};
+}
 
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const uint64_t p0 = (uint64_t)(uint32_t)a[0] * b, p1 = (uint64_t)(uint32_t)a[1] * b;

@@ -83,6 +83,11 @@ ENGINE_INLINE vi xori(vi a, vi b) { return veorq_s32(a, b); }
 ENGINE_INLINE vf permute(vf v, vi lanes) {
     return vf{v[lanes[0]], v[lanes[1]], v[lanes[2]], v[lanes[3]]};
 }
+ENGINE_INLINE vf permute2(vf v, vf w, vi lanes) {
+    const uint8x16x2_t both = {{vreinterpretq_u8_f32(v), vreinterpretq_u8_f32(w)}};
+    const int32x4_t bytes = vmlaq_n_s32(vdupq_n_s32(0x03020100), lanes, 0x04040404);
+    return vreinterpretq_f32_u8(vqtbl2q_u8(both, vreinterpretq_u8_s32(bytes)));
+}
 
 ENGINE_INLINE vi mul_wide(vi a, uint32_t b, vi* high) {
     const uint32x4_t u = vreinterpretq_u32_s32(a);

@@ -28,6 +28,7 @@
 //            shl<k> shr<k> (logical) andi ori xori
 //            mul_wide(a, b, &high): low (returned) and high halves of the unsigned product with b
 //            permute(v, lanes): lane i of the result is lane lanes[i] of the vf v
+//            permute2(v, w, lanes): the same with v as lanes 0..VL-1 and w as lanes VL..2*VL-1
 //            pow2i(n) = 2^n for n in -126..127 (below and above: unspecified)
 // Reductions reduce_add reduce_max reduce_min -> float, in a fixed order; NaN wins in max and min
 #pragma once

@@ -177,7 +177,7 @@ TEST(finish_scales_adds_and_activates) {
 TEST(column_sums_add_to_what_is_there) {
     const int64_t lanes = kernels().lanes;
     for (Against side : {Against::end, Against::start})
-        for (int64_t rows : {0, 1, 33})
+        for (int64_t rows : {0, 1, 2, 7, 33})
             for (int64_t columns : {int64_t{1}, lanes - 1, lanes, 4 * lanes, 5 * lanes + 3}) {
                 engine_test::describe(rows, " rows, ", columns, " columns");
                 const int64_t row = columns + 1;
@@ -191,6 +191,9 @@ TEST(column_sums_add_to_what_is_there) {
                     double sum = 2.0;
                     for (int64_t i = 0; i < rows; ++i) sum += source[i * row + j];
                     CHECK_CLOSE(sums[j], sum, sum_tolerance(rows));
+                    float alone = 2.0f;  // the same bits wherever the column lies
+                    kernels().column_sum({source + j, row, rows, 1, &alone});
+                    CHECK_EQUAL(alone, sums[j]);
                 }
             }
 }

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "dispatch/table.h"
+#include "ops/pool2d.h"
 #include "tests/guard.h"
 #include "tests/test.h"
 
@@ -43,6 +44,10 @@ struct Axis {
     }
 };
 
+// What the kernels are given beside the windows: pixels apart from each other, adjacent ones
+// written past the caches, adjacent ones of which vectors take several.
+enum class Form { apart, streamed, lanes };
+
 constexpr int64_t kImages = 2;
 
 int64_t extent(int64_t pixels, int64_t ld, int64_t channels) {
@@ -50,10 +55,12 @@ int64_t extent(int64_t pixels, int64_t ld, int64_t channels) {
 }
 
 void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Against side,
-               bool streamed = false) {
+               Form form = Form::apart) {
     engine_test::describe(channels, " channels, ", y.in, "x", x.in, ", kernel ", y.kernel, "x",
                           x.kernel);
-    const int64_t gap = streamed ? 0 : 1, src_ld = channels + gap, dst_ld = channels + 2 * gap;
+    const bool streamed = form == Form::streamed;
+    const int64_t src_ld = channels + !streamed, dx_ld = channels + (form == Form::apart);
+    const int64_t dst_ld = channels + 2 * (form == Form::apart);
     Guarded<float> src(extent(kImages * y.in * x.in, src_ld, channels), side);
     Numbers numbers(static_cast<uint32_t>(channels));
     for (int64_t i = 0; i < src.size(); ++i)
@@ -72,6 +79,14 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
     a.channels = channels, a.in_h = y.in, a.in_w = x.in, a.out_h = y.out, a.out_w = x.out;
     a.y = y.axis(), a.x = x.axis(), a.row_begin = 0, a.row_end = 1;
     a.stream = a.fetch_ahead = streamed;
+    engine::PoolLaneTables tables, reader_tables;
+    if (form == Form::lanes)
+        tables = {engine::PoolPass::maximum,
+                  {x.begin, x.count, x.size, x.dilation},
+                  x.in,
+                  src_ld,
+                  channels};
+    a.lanes = tables.lanes();
     kernels().max_pool_forward(a);
     a.row_begin = 1, a.row_end = kImages * y.out;
     kernels().max_pool_forward(a);
@@ -101,7 +116,7 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
 
     indices.freeze();
     Guarded<float> dy(extent(outputs, channels, channels), side);
-    Guarded<float> dx(extent(kImages * y.in * x.in, src_ld, channels), side);
+    Guarded<float> dx(extent(kImages * y.in * x.in, dx_ld, channels), side);
     numbers.fill(dy);
     dy.freeze();
     std::vector<int32_t> y_first, y_readers, x_first, x_readers;
@@ -109,11 +124,15 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
     x.transpose(x_first, x_readers);
     engine::MaxPoolGatherArgs b{};
     b.dy = dy, b.indices = indices, b.dx = dx, b.dy_ld = channels, b.indices_ld = dst_ld;
-    b.dx_ld = src_ld, b.channels = channels;
+    b.dx_ld = dx_ld, b.channels = channels;
     b.in_h = y.in, b.in_w = x.in, b.out_h = y.out, b.out_w = x.out;
     b.y = {y_first.data(), y_readers.data(), 1}, b.x = {x_first.data(), x_readers.data(), 1};
     b.row_end = kImages * y.in;
     b.stream = streamed;
+    if (form == Form::lanes)
+        reader_tables = {
+            engine::PoolPass::backward, {x_first, x_readers, {}, 1}, x.out, channels, channels};
+    b.lanes = reader_tables.lanes();
     kernels().max_pool_gather(b);
     std::vector<double> expected(static_cast<size_t>(kImages * y.in * x.in * channels), 0.0);
     for (int64_t out = 0; out < outputs; ++out)
@@ -123,8 +142,7 @@ void check_max(int64_t channels, const Axis& y, const Axis& x, bool with_nan, Ag
         }
     for (int64_t at = 0; at < kImages * y.in * x.in; ++at)
         for (int64_t c = 0; c < channels; ++c)
-            CHECK_CLOSE(dx[at * src_ld + c], expected[static_cast<size_t>(at * channels + c)],
-                        1e-5);
+            CHECK_CLOSE(dx[at * dx_ld + c], expected[static_cast<size_t>(at * channels + c)], 1e-5);
 }
 
 void check_max_backward(int64_t channels, bool dense, Against side) {
@@ -157,10 +175,12 @@ void check_max_backward(int64_t channels, bool dense, Against side) {
 }
 
 void check_average(int64_t channels, const Axis& y, const Axis& x, Against side,
-                   bool streamed = false) {
+                   Form form = Form::apart) {
     engine_test::describe(channels, " channels, ", y.in, "x", x.in, ", kernel ", y.kernel, "x",
                           x.kernel);
-    const int64_t gap = streamed ? 0 : 1, src_ld = channels + gap, dst_ld = channels + 2 * gap;
+    const bool streamed = form == Form::streamed;
+    const int64_t src_ld = channels + !streamed, dx_ld = channels + (form == Form::apart);
+    const int64_t dst_ld = channels + 2 * (form == Form::apart);
     const int64_t outputs = kImages * y.out * x.out;
     Guarded<float> src(extent(kImages * y.in * x.in, src_ld, channels), side);
     Guarded<float> dst(extent(outputs, dst_ld, channels), side);
@@ -172,21 +192,30 @@ void check_average(int64_t channels, const Axis& y, const Axis& x, Against side,
     a.in_h = y.in, a.in_w = x.in, a.out_h = y.out, a.out_w = x.out, a.y = y.axis(), a.x = x.axis();
     a.y_size = y.size.data(), a.x_size = x.size.data(), a.row_end = kImages * y.out;
     a.stream = a.fetch_ahead = streamed;
+    using engine::PoolPass;
+    engine::PoolLaneTables tables, reader_tables;
+    if (form == Form::lanes)
+        tables = {PoolPass::average, {x.begin, x.count, x.size, 1}, x.in, src_ld, channels, x.size};
+    a.lanes = tables.lanes();
     kernels().avg_pool_forward(a);
 
     Guarded<float> dy(extent(outputs, dst_ld, channels), side);
-    Guarded<float> dx(extent(kImages * y.in * x.in, src_ld, channels), side);
+    Guarded<float> dx(extent(kImages * y.in * x.in, dx_ld, channels), side);
     numbers.fill(dy);
     dy.freeze();
     std::vector<int32_t> y_first, y_readers, x_first, x_readers;
     y.transpose(y_first, y_readers);
     x.transpose(x_first, x_readers);
     engine::AvgPoolBackwardArgs b{};
-    b.dy = dy, b.dx = dx, b.dy_ld = dst_ld, b.dx_ld = src_ld, b.channels = channels;
+    b.dy = dy, b.dx = dx, b.dy_ld = dst_ld, b.dx_ld = dx_ld, b.channels = channels;
     b.in_h = y.in, b.in_w = x.in, b.out_h = y.out, b.out_w = x.out;
     b.y = {y_first.data(), y_readers.data(), 1}, b.x = {x_first.data(), x_readers.data(), 1};
     b.y_size = y.size.data(), b.x_size = x.size.data(), b.row_end = kImages * y.in;
     b.stream = streamed;
+    if (form == Form::lanes)
+        reader_tables = {
+            PoolPass::backward, {x_first, x_readers, {}, 1}, x.out, dst_ld, channels, x.size};
+    b.lanes = reader_tables.lanes();
     kernels().avg_pool_backward(b);
 
     std::vector<double> expected(static_cast<size_t>(kImages * y.in * x.in * channels), 0.0);
@@ -210,8 +239,7 @@ void check_average(int64_t channels, const Axis& y, const Axis& x, Against side,
             }
     for (int64_t at = 0; at < kImages * y.in * x.in; ++at)
         for (int64_t c = 0; c < channels; ++c)
-            CHECK_CLOSE(dx[at * src_ld + c], expected[static_cast<size_t>(at * channels + c)],
-                        1e-5);
+            CHECK_CLOSE(dx[at * dx_ld + c], expected[static_cast<size_t>(at * channels + c)], 1e-5);
 }
 
 std::vector<int64_t> channel_counts() {
@@ -229,6 +257,19 @@ TEST(max_pool) {
                 check_max(channels, Axis(9, 3, 1, 2, 2), Axis(6, 3, 3, 1, 2), with_nan, side);
                 check_max(channels, Axis(1, 1, 1, 0, 1), Axis(4, 4, 4, 0, 1), with_nan, side);
                 check_max(channels, Axis(12, 7, 1, 3, 1), Axis(13, 7, 1, 3, 1), with_nan, side);
+            }
+}
+
+TEST(pools_of_several_pixels_per_vector) {
+    const Axis y(5, 3, 2, 1, 1);
+    for (Against side : {Against::end, Against::start})
+        for (int64_t channels = 1; channels <= 20; ++channels)
+            for (const Axis& x : {Axis(28, 2, 2, 0, 1), Axis(13, 3, 2, 1, 1), Axis(17, 3, 1, 1, 1),
+                                  Axis(23, 2, 3, 1, 1), Axis(12, 3, 1, 2, 2), Axis(3, 2, 1, 0, 1),
+                                  Axis(9, 9, 1, 4, 1)}) {
+                for (bool with_nan : {false, true})
+                    check_max(channels, y, x, with_nan, side, Form::lanes);
+                if (x.dilation == 1) check_average(channels, y, x, side, Form::lanes);
             }
 }
 
@@ -253,7 +294,7 @@ TEST(pools_past_the_caches) {
         for (int64_t channels : {lanes, 5 * lanes})
             // A pixel of the second has 49 readers, more than are gathered at once.
             for (const Axis& axis : {Axis(8, 3, 2, 1, 1), Axis(12, 7, 1, 3, 1)}) {
-                check_max(channels, axis, axis, false, side, true);
-                check_average(channels, axis, axis, side, true);
+                check_max(channels, axis, axis, false, side, Form::streamed);
+                check_average(channels, axis, axis, side, Form::streamed);
             }
 }
