@@ -300,9 +300,8 @@ ENGINE_INLINE void sum_columns(const ColumnSumArgs& s, int64_t j, int n) {
 }  // namespace
 
 void column_sum(const ColumnSumArgs& s) {
-    constexpr int kVectors = kDots / 4;
     int64_t j = 0;
-    for (; j + kVectors * VL <= s.columns; j += kVectors * VL) sum_columns<kVectors>(s, j, VL);
+    for (; j + 4 * VL <= s.columns; j += 4 * VL) sum_columns<4>(s, j, VL);
     for (; j < s.columns; j += VL) sum_columns<1>(s, j, lanes_left(s.columns - j));
 }
 

@@ -5,8 +5,7 @@ namespace engine {
 namespace ENGINE_ISA {
 
 // Most rows of a register tile with 1, 2, 3, 4 vectors per row: rows * vectors sums, the vectors of
-// B and one broadcast must fit the register file. kDots: sums of products of rows with rows, or of
-// columns.
+// B and one broadcast must fit the register file. kDots: sums of products of rows with rows.
 #if defined(ENGINE_ISA_IS_avx512) || defined(ENGINE_ISA_IS_amx)  // 32 registers
 enum { kRows1 = 14, kRows2 = 14, kRows3 = 9, kRows4 = 6, kDots = 16 };
 #elif defined(ENGINE_ISA_IS_neon)  // 32 registers
