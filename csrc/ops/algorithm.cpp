@@ -165,7 +165,7 @@ Work pixels_work(const Conv& c) {
 
 Work im2col_work(const Conv& c) {
     Work work = pixels_work(c);
-    work.moved_bytes = 4 * static_cast<double>(c.n * c.oh * c.ow * c.kh * c.kw * c.ic);
+    work.moved_bytes = 4 * static_cast<double>(c.n * c.oh * c.ow * (c.kh * c.kw * c.ic + c.oc));
     return work;
 }
 
@@ -201,6 +201,7 @@ double split_data_cost(const Conv& c) { return cycles(split_work(c, c.group_ic()
 double split_weight_cost(const Conv& c) {
     Work work = im2col_work(c);
     work.multiply_adds /= 2;
+    work.moved_bytes *= 2;  // split, not only copied
     return cycles(work);
 }
 

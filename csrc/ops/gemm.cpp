@@ -184,13 +184,18 @@ namespace {
 // Rows of a block: as many pointers lie on the stack.
 constexpr int64_t kBlockRows = 512;
 
-// Lays columns [low, high) of rows [first, first + count), all taps counted, out as panels of
-// `width` columns, `room` rows each.
-void gather(const RightRows& b, int64_t first, int64_t count, int64_t low, int64_t high,
-            int64_t width, int64_t room, float* panels) {
+// Columns [low, high) of rows [first, first + count), all taps counted, as panels of `width`
+// columns, `room` rows each: laid out in `panels`, or where they are if they lie like a panel.
+const float* gather(const RightRows& b, int64_t first, int64_t count, int64_t low, int64_t high,
+                    int64_t width, int64_t room, float* panels) {
     const float* rows[kBlockRows];
     for (int64_t tap = low / b.columns, at = low; at < high; ++tap) {
         b.pointers(tap, first, count, rows);
+        if (b.columns == width && high - low == width) {
+            int64_t i = 1;
+            while (i < count && rows[i] == rows[0] + i * width) ++i;
+            if (i == count) return rows[0];
+        }
         for (const int64_t end = std::min(high, (tap + 1) * b.columns); at < end;) {
             const int64_t panel = (at - low) / width, in_panel = (at - low) % width;
             const int64_t columns = std::min(end - at, width - in_panel);
@@ -199,6 +204,7 @@ void gather(const RightRows& b, int64_t first, int64_t count, int64_t low, int64
             at += columns;
         }
     }
+    return panels;
 }
 
 }  // namespace
@@ -223,7 +229,8 @@ void transposed_product(const LeftRows& a, const RightRows& b, int64_t depth, fl
 
 // Blocks of rows of both operands are copied into the thread's scratch: those of b as panels, each
 // of which stays in the first-level cache while the tiles of a run over it; those of a at a pitch
-// that is no power of two, as rows 1 KiB apart would fight for the same sets of that cache.
+// that is no power of two, as rows 1 KiB apart would fight for the same sets of that cache. Short
+// rows do not, and stay where they are.
 void transposed_product_on_vectors(const LeftRows& a, const RightRows& b, int64_t depth, float* c,
                                    float* sums) {
     const int64_t m = a.columns, n = b.taps * b.columns, lanes = kernels().lanes;
@@ -247,6 +254,7 @@ void transposed_product_on_vectors(const LeftRows& a, const RightRows& b, int64_
     int64_t a_columns = m, b_columns = n;  // of the largest share
     (cut_m ? a_columns : b_columns) = (pieces + shares - 1) / shares * (cut_m ? 16 : width);
     const int64_t a_pitch = (a_columns + lanes - 1) / lanes * lanes + 16;
+    const bool in_place = a.row <= 64;
     const int64_t b_floats = (b_columns + width - 1) / width * width * block;
     const int64_t own_floats = block * a_pitch + b_floats;
     Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
@@ -268,17 +276,19 @@ void transposed_product_on_vectors(const LeftRows& a, const RightRows& b, int64_
             const int64_t first = depth * part / parts, last = depth * (part + 1) / parts;
             for (int64_t p = first; p < last; p += block) {
                 const int64_t count = std::min(block, last - p);
-                kernels().copy_rows({reinterpret_cast<const char*>(a.data + p * a.row + m0),
-                                     reinterpret_cast<char*>(a_block), a.row * 4, a_pitch * 4,
-                                     (m1 - m0) * 4, count, false});
-                gather(b, p, count, n0, n1, width, block, b_block);
+                const float* rows = a.data + p * a.row + m0;
+                if (!in_place)
+                    kernels().copy_rows({reinterpret_cast<const char*>(rows),
+                                         reinterpret_cast<char*>(a_block), a.row * 4, a_pitch * 4,
+                                         (m1 - m0) * 4, count, false});
+                const float* right = gather(b, p, count, n0, n1, width, block, b_block);
+                GemmArgs g{};
+                g.a = in_place ? rows : a_block;
+                g.a_row = 1;
+                g.a_depth = in_place ? a.row : a_pitch;
                 if (sums && n0 == 0)
                     kernels().column_sum(
-                        {a_block, a_pitch, count, m1 - m0, part_sums + part * m + m0});
-                GemmArgs g{};
-                g.a = a_block;
-                g.a_row = 1;
-                g.a_depth = a_pitch;
+                        {g.a, g.a_depth, count, m1 - m0, part_sums + part * m + m0});
                 g.taps = &tap;
                 g.tap_count = 1;
                 g.depth = count;
@@ -287,7 +297,7 @@ void transposed_product_on_vectors(const LeftRows& a, const RightRows& b, int64_
                 g.rows = m1 - m0;
                 g.accumulate = p > first;
                 for (int64_t j = n0; j < n1; j += width) {
-                    g.b = b_block + (j - n0) * block;
+                    g.b = right + (j - n0) * block;
                     g.c = target + m0 * n + j;
                     g.columns = std::min(width, n1 - j);
                     g.vectors = static_cast<int32_t>((g.columns + lanes - 1) / lanes);

@@ -108,6 +108,7 @@ ENGINE_INLINE void split_lines(const SplitArgs& s, int64_t line, int64_t k, char
 // instructions, small enough to stand between two products: four times four pairs of depths, then,
 // for the left factor, three transposes.
 constexpr int kPairUnits = 4, kTurnUnits = 3;
+constexpr int64_t kFetchedAhead = 2 * kSplitDepth;
 
 ENGINE_INLINE void split_unit(const SplitArgs& s, int64_t line, int64_t k, int unit, char* tile,
                               Parts& turned, vf& bad) {
@@ -122,7 +123,8 @@ ENGINE_INLINE void split_unit(const SplitArgs& s, int64_t line, int64_t k, int u
         vf rows[2];
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
-            const int64_t depth = k + 16 * j + i;
+            const int64_t depth = k + 16 * j + i, ahead = depth + kFetchedAhead;
+            if (ahead < s.count) __builtin_prefetch(s.rows[ahead] + s.first + line);
             rows[j] = depth >= s.count ? zero() : load_some(s.rows[depth] + s.first + line, n);
         }
         __m512i parts[3];
