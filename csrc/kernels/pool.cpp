@@ -28,6 +28,10 @@ namespace ENGINE_ISA {
 
 namespace {
 
+// Inlined, what takes several pixels per vector would cost the loops over single pixels their
+// registers.
+#define ENGINE_APART __attribute__((noinline))
+
 // Floats from an element to the one that is fetched meanwhile.
 constexpr int64_t kAhead = 512;
 
@@ -156,7 +160,7 @@ ENGINE_INLINE vf pick(const float* p, vi lanes, int64_t source) {
 
 // Nothing is above infinity: where all is -infinity the first tap stays.
 template <int kTaps, bool kIndices, bool kWide, bool kWhole>
-void max_rows(const MaxPoolArgs& a) {
+ENGINE_APART void max_rows(const MaxPoolArgs& a) {
     const PoolLanes t = a.lanes;
     const int64_t taps = kTaps ? kTaps : t.taps, pitch = a.in_w * a.src_ld;
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
@@ -210,7 +214,7 @@ void max_rows(const MaxPoolArgs& a) {
 }
 
 template <int kTaps, bool kWide, bool kWhole>
-void gather_rows(const MaxPoolGatherArgs& a) {
+ENGINE_APART void gather_rows(const MaxPoolGatherArgs& a) {
     const PoolLanes t = a.lanes;
     const int64_t taps = kTaps ? kTaps : t.taps, pitch = a.out_w * a.dy_ld;
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
@@ -249,7 +253,7 @@ void gather_rows(const MaxPoolGatherArgs& a) {
 }
 
 template <int kTaps, bool kWide, bool kWhole>
-void average_rows(const AvgPoolArgs& a) {
+ENGINE_APART void average_rows(const AvgPoolArgs& a) {
     const PoolLanes t = a.lanes;
     const int64_t taps = kTaps ? kTaps : t.taps, pitch = a.in_w * a.src_ld;
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
@@ -285,7 +289,7 @@ void average_rows(const AvgPoolArgs& a) {
 }
 
 template <int kTaps, bool kWide, bool kWhole>
-void spread_rows(const AvgPoolBackwardArgs& a) {
+ENGINE_APART void spread_rows(const AvgPoolBackwardArgs& a) {
     const PoolLanes t = a.lanes;
     const int64_t taps = kTaps ? kTaps : t.taps, pitch = a.out_w * a.dy_ld;
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
@@ -368,6 +372,30 @@ ENGINE_INLINE void gather_pixel(const MaxPoolGatherArgs& a, float* dx, int64_t f
     int64_t c = 0;
     for (; c + VL <= a.channels; c += VL) gather(c, VL);
     if (c < a.channels) gather(c, static_cast<int>(a.channels - c));
+}
+
+// The same for averages.
+template <int kRows, int kColumns>
+ENGINE_INLINE void spread_pixel(const AvgPoolBackwardArgs& a, float* dx, int64_t first,
+                                const float* y_size, const float* x_size) {
+    vf share[kRows][kColumns];
+#pragma GCC unroll 2
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+        for (int j = 0; j < kColumns; ++j) share[i][j] = set1(1.0f / (y_size[i] * x_size[j]));
+    const auto spread = [&](int64_t c, int n) __attribute__((always_inline)) {
+        vf sum = zero();
+#pragma GCC unroll 2
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+            for (int j = 0; j < kColumns; ++j)
+                sum = fma(load_some(a.dy + (first + i * a.out_w + j) * a.dy_ld + c, n), share[i][j],
+                          sum);
+        put(dx + c, sum, n, a.stream);
+    };
+    int64_t c = 0;
+    for (; c + VL <= a.channels; c += VL) spread(c, VL);
+    if (c < a.channels) spread(c, static_cast<int>(a.channels - c));
 }
 
 }  // namespace
@@ -489,14 +517,27 @@ void avg_pool_backward(const AvgPoolBackwardArgs& a) {
     for (int64_t row = a.row_begin; row < a.row_end; ++row) {
         const int64_t image = row / a.in_h, iy = row % a.in_h;
         for (int64_t ix = 0; ix < a.in_w; ++ix) {
-            Readers readers(a.y, a.x, iy, ix);
             float* dx = a.dx + (row * a.in_w + ix) * a.dx_ld;
+            const int64_t oy = a.y.begin[iy], ox = a.x.begin[ix];
+            const int rows = a.y.count[iy], columns = a.x.count[ix];
+            if ((rows == 1 || rows == 2) && (columns == 1 || columns == 2)) {
+                const int64_t first = (image * a.out_h + oy) * a.out_w + ox;
+                const float *y_size = a.y_size + oy, *x_size = a.x_size + ox;
+                switch (2 * rows + columns) {
+                    case 3: spread_pixel<1, 1>(a, dx, first, y_size, x_size); break;
+                    case 4: spread_pixel<1, 2>(a, dx, first, y_size, x_size); break;
+                    case 5: spread_pixel<2, 1>(a, dx, first, y_size, x_size); break;
+                    default: spread_pixel<2, 2>(a, dx, first, y_size, x_size);
+                }
+                continue;
+            }
+            Readers readers(a.y, a.x, iy, ix);
             const float* dy[kReaders];
             float share[kReaders];
             for (bool first = true; first || readers.left(); first = false) {
-                const int count = readers.next([&](int k, int64_t oy, int64_t ox) {
-                    dy[k] = a.dy + ((image * a.out_h + oy) * a.out_w + ox) * a.dy_ld;
-                    share[k] = 1.0f / (a.y_size[oy] * a.x_size[ox]);
+                const int count = readers.next([&](int k, int64_t y, int64_t x) {
+                    dy[k] = a.dy + ((image * a.out_h + y) * a.out_w + x) * a.dy_ld;
+                    share[k] = 1.0f / (a.y_size[y] * a.x_size[x]);
                 });
                 const bool streamed = a.stream && first && !readers.left();
                 for (int64_t c = 0; c < a.channels; c += VL) {
