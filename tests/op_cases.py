@@ -839,6 +839,10 @@ def convolutions() -> Iterator[Case]:
             )
     # edges: empty batch, one pixel, one output, kernel as large as the padded input
     yield conv((0, 3, 8, 8), (4, 3, 3, 3), padding=1)
+    for width, stride in ((3, 1), (3, 2), (15, 1), (29, 2)):  # windows in the padding alone
+        for groups, per_in in ((18, 1), (5, 4)):
+            c, padding = groups * per_in, (2, 4)
+            yield conv((2, c, 5, width), (c, per_in, 3, 3), padding=padding, stride=stride, groups=groups)
     yield conv((0, 8, 8, 8), (8, 1, 3, 3), padding=1, groups=8)
     yield conv((3, 5, 1, 1), (6, 5, 1, 1))
     yield conv((3, 5, 1, 1), (6, 5, 3, 3), padding=1)

@@ -17,7 +17,8 @@ namespace engine {
 // or, for depthwise_spread, of its input gradient: what src[h][w] spreads, dst gathers,
 //   dst[h][w][c] = sum over r, q with (h + pad_top - r) = stride_h * i, (w + pad_left - q) =
 //                  stride_w * j of src[i][j][c] * weight[r][q][c]
-// Pixels outside src count as zero and are not read. Padding may be negative.
+// Pixels outside src count as zero and are not read. Padding may be negative; no window lies in the
+// padding alone.
 struct DepthwiseArgs {
     const float* src;  // first pixel of the image, first channel of the call
     int64_t src_pixel, src_h, src_w;
@@ -37,8 +38,9 @@ struct DepthwiseArgs {
     int64_t stride_h, stride_w;  // stride_w: 1 or 2; depthwise_spread: 2
     int64_t pad_top, pad_left;
     int64_t dilation_h;  // depthwise_spread: 1
-    // Source rows come from memory, not from a near cache: fetch those of the next row of dst.
-    bool fetch_ahead;
+    // The rows come from memory, not from a near cache: fetch what the rows after row_end read,
+    // and own the lines that they write. Pixels are dense.
+    bool fetch_ahead, fetch_results;
     // Store past the caches; dst is aligned to vectors and nothing is left to do after registers.
     bool stream;
 };
@@ -82,7 +84,7 @@ struct DepthwiseWeightArgs {
     int64_t stride_h, stride_w;
     int64_t pad_top, pad_left;
     int64_t dilation_h;
-    bool fetch_ahead;  // as above, for both operands
+    bool fetch_ahead;  // pixels are dense, so that rows to come may be fetched
 };
 
 // Weight gradient, one tap, one output row, any stride and dilation: dweight[c] += sum over p of

@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "ops/gemm.h"
+#include "ops/layout.h"
 
 namespace engine {
 
@@ -30,21 +31,23 @@ std::shared_ptr<Workspace> pack_depthwise(const Conv& c, const Array& w, Order o
 
 // Whether the register tiles know the kernel's columns; the tables take any.
 bool tiled(const Conv& c) {
-    return (c.kw == 3 || c.kw == 5 || c.kw == 7) && c.stride_w <= 2 && c.dilation_w == 1;
+    return (c.kw == 3 || c.kw == 5 || c.kw == 7) && c.stride_w <= 2 && c.dilation_w == 1 &&
+           meets_image(c);
 }
 bool tiled_spread(const Conv& c) { return tiled(c) && c.stride_w == 2 && c.dilation_h == 1; }
 
-// Calls f(image, first row, last row) for all rows of all images: blocks of rows, enough of them
-// for several threads.
+// Calls f(image, first row, last row) for all rows of all images, in blocks of rows: enough of them
+// for the threads, and `least` at least for each image.
 template <class F>
-void over_rows(int64_t images, int64_t rows, int64_t row_flops, F&& f) {
-    const int64_t blocks = std::clamp<int64_t>(64 / images, 1, std::max<int64_t>(1, rows / 2));
+void over_rows(int64_t images, int64_t rows, int64_t row_flops, int64_t least, F&& f) {
+    const int64_t wanted = std::max<int64_t>(least, 8 * num_threads() / images);
+    const int64_t blocks = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, rows / 2));
     const int64_t flops = std::max<int64_t>(1, row_flops * rows / blocks);
     parallel_for(images * blocks, std::max<int64_t>(1, 32768 / flops),
-                 [&](int64_t begin, int64_t end, int thread) {
+                 [&](int64_t begin, int64_t end, int) {
                      for (int64_t item = begin; item < end; ++item) {
                          const int64_t b = item % blocks;
-                         f(item / blocks, rows * b / blocks, rows * (b + 1) / blocks, thread);
+                         f(item / blocks, rows * b / blocks, rows * (b + 1) / blocks);
                      }
                  });
 }
@@ -89,7 +92,7 @@ void run_taps(const DepthwiseArgs& problem, const Taps& vertical, const Taps& ho
     for (int32_t t : vertical.tap) row_tap.push_back(t * problem.kernel_w);
     const int64_t row_flops = 2 * static_cast<int64_t>(horizontal.src.size()) * problem.channels *
                               static_cast<int64_t>(vertical.src.size()) / rows;
-    over_rows(images, rows, row_flops, [&](int64_t n, int64_t first, int64_t last, int) {
+    over_rows(images, rows, row_flops, 1, [&](int64_t n, int64_t first, int64_t last) {
         DepthwiseTapsArgs d{};
         d.src = problem.src + n * problem.src_h * src_row;
         d.src_pixel = problem.src_pixel, d.dst_pixel = problem.dst_pixel;
@@ -114,14 +117,11 @@ void run_taps(const DepthwiseArgs& problem, const Taps& vertical, const Taps& ho
     });
 }
 
-// The source rows under the kernel are read once for each of its rows: on small maps they stay in
-// the first-level cache when channels are taken a few vectors at a time; on wide ones the runs of
-// memory would become too short for that.
-int64_t channel_block(int64_t channels, int64_t kernel_h, int64_t width) {
-    const int64_t lanes = kernels().lanes;
-    const int64_t fitting = (int64_t{6} << 10) / (kernel_h * width) / lanes * lanes;
-    return fitting >= 64 ? fitting : channels;
-}
+// What a block of rows reads and writes together stays in the second-level cache beside what is
+// fetched for the next one.
+constexpr int64_t kBlockBytes = int64_t{256} << 10;
+// Wider rows than these, or more than the second-level caches hold, come from memory.
+constexpr int64_t kWideBytes = int64_t{36} << 10, kFarBytes = int64_t{4} << 20;
 
 // Whether results are stored past the caches: not where they would stay until they are read.
 bool streams(const DepthwiseArgs& d, int64_t pixels) {
@@ -133,48 +133,50 @@ bool streams(const DepthwiseArgs& d, int64_t pixels) {
 
 }  // namespace
 
+bool meets_image(const Conv& c) {
+    return c.pad_left < c.kw && (c.ow - 1) * c.stride_w - c.pad_left < c.iw;
+}
+
 void run_tiles(const DepthwiseArgs& problem, void (*kernel)(const DepthwiseArgs&), int64_t images,
                int64_t rows) {
-    const int64_t block = channel_block(problem.channels, problem.kernel_h, problem.src_w);
     const int64_t taps = problem.kernel_h * problem.kernel_w * std::max<int64_t>(1, problem.group);
     const int64_t row_flops =
         2 * taps * problem.dst_w * problem.channels / problem.stride_h / problem.stride_w;
-    over_rows(images, rows, row_flops, [&](int64_t n, int64_t first, int64_t last, int) {
-        DepthwiseArgs d = problem;
-        d.fetch_ahead = block >= d.channels && d.src_pixel == d.channels;
-        d.stream = streams(problem, images * rows * d.dst_w);
-        d.row_begin = first, d.row_end = last;
-        const int64_t pixel = n * rows * d.dst_w;
-        for (int64_t begin = 0; begin < problem.channels; begin += block) {
-            d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel + begin;
-            d.dst = problem.dst + pixel * d.dst_pixel + begin;
-            d.weight = problem.weight + begin;
-            d.bias = problem.bias ? problem.bias + begin : nullptr;
-            d.residual =
-                problem.residual ? problem.residual + pixel * d.residual_pixel + begin : nullptr;
-            d.channels = std::min(block, problem.channels - begin);
-            kernel(d);
-        }
-    });
+    const int64_t src_pixels = problem.src_h * problem.src_w, dst_pixels = rows * problem.dst_w;
+    const int64_t pixel_bytes = problem.channels * static_cast<int64_t>(sizeof(float));
+    const int64_t image_bytes = (src_pixels + dst_pixels) * pixel_bytes;
+    const bool dense =
+        problem.src_pixel == problem.channels && problem.dst_pixel == problem.channels;
+    const bool far = dense && images * image_bytes > kFarBytes;
+    const bool dear = problem.stride_w == 1 || problem.src_w * pixel_bytes > kWideBytes;
+    DepthwiseArgs shared = problem;
+    shared.stream = streams(problem, images * dst_pixels);
+    shared.fetch_ahead = far && dear;
+    shared.fetch_results =
+        far && !shared.stream && images * dst_pixels * pixel_bytes >= kStreamBytes;
+    over_rows(images, rows, row_flops, image_bytes / kBlockBytes,
+              [&](int64_t n, int64_t first, int64_t last) {
+                  DepthwiseArgs d = shared;
+                  const int64_t pixel = n * dst_pixels;
+                  d.row_begin = first, d.row_end = last;
+                  d.src = problem.src + n * src_pixels * d.src_pixel;
+                  d.dst = problem.dst + pixel * d.dst_pixel;
+                  if (problem.residual) d.residual = problem.residual + pixel * d.residual_pixel;
+                  kernel(d);
+              });
 }
 
 void run_weight_tiles(const DepthwiseWeightArgs& problem,
                       void (*kernel)(const DepthwiseWeightArgs&), int64_t rows, int64_t first,
                       int64_t last) {
-    const int64_t block = channel_block(problem.channels, problem.kernel_h, problem.src_w);
     DepthwiseWeightArgs d = problem;
-    d.fetch_ahead = block >= d.channels && d.src_pixel == d.channels && d.grad_pixel == d.channels;
+    d.fetch_ahead = d.src_pixel == d.channels && d.grad_pixel == d.channels;
     for (int64_t row = first; row < last;) {
         const int64_t n = row / rows, end = std::min(last, (n + 1) * rows);
         d.row_begin = row - n * rows, d.row_end = end - n * rows;
-        for (int64_t begin = 0; begin < problem.channels; begin += block) {
-            d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel + begin;
-            d.grad = problem.grad + n * rows * d.grad_w * d.grad_pixel + begin;
-            d.dweight = problem.dweight + begin;
-            d.dbias = problem.dbias ? problem.dbias + begin : nullptr;
-            d.channels = std::min(block, problem.channels - begin);
-            kernel(d);
-        }
+        d.src = problem.src + n * d.src_h * d.src_w * d.src_pixel;
+        d.grad = problem.grad + n * rows * d.grad_w * d.grad_pixel;
+        kernel(d);
         row = end;
     }
 }
@@ -230,20 +232,26 @@ void sum_rows(const Conv& c, const std::vector<int64_t>& order, const Array& dw,
                 dbias ? sums + taps * c.oc : nullptr);
         }
     });
-    parallel_for(c.oc, std::max<int64_t>(1, 16384 / (parts * taps)),
-                 [&](int64_t begin, int64_t end, int) {
-                     for (int64_t t = 0; t <= taps; ++t) {
-                         float* total = partial.f32() + t * c.oc;
-                         for (int64_t part = 1; part < parts; ++part)
-                             for (int64_t o = begin; o < end; ++o)
-                                 total[o] += total[part * size + o];
-                         if (t < taps)
-                             for (int64_t o = begin; o < end; ++o)
-                                 dw.f32()[o * taps + order[static_cast<size_t>(t)]] = total[o];
-                         else if (dbias)
-                             std::copy(total + begin, total + end, dbias + begin);
-                     }
-                 });
+    float* dweight = dw.f32();
+    const float* all = partial.f32();
+    parallel_for(
+        c.oc, std::max<int64_t>(1, 16384 / (parts * taps)), [&](int64_t first, int64_t last, int) {
+            constexpr int64_t kBlock = 64;
+            float total[kBlock];
+            for (int64_t begin = first; begin < last; begin += kBlock) {
+                const int64_t count = std::min(kBlock, last - begin);
+                for (int64_t t = 0; t < taps + (dbias ? 1 : 0); ++t) {
+                    const float* sums = all + t * c.oc + begin;
+                    std::copy_n(sums, count, total);
+                    for (int64_t part = 1; part < parts; ++part)
+                        for (int64_t o = 0; o < count; ++o) total[o] += sums[part * size + o];
+                    float* to = t < taps ? dweight + begin * taps + order[static_cast<size_t>(t)]
+                                         : dbias + begin;
+                    const int64_t step = t < taps ? taps : 1;
+                    for (int64_t o = 0; o < count; ++o) to[o * step] = total[o];
+                }
+            }
+        });
 }
 
 std::string declines_depthwise(const Conv& c) {

@@ -18,6 +18,9 @@ void weight_depthwise(const Conv& conv, const Array& dy, const Array& x, const A
                       float* dbias);
 
 // Shared with grouped convolution, whose tiles are the same.
+// Whether all windows meet the image: tiles look for the image's sides only within a kernel's
+// width of theirs.
+bool meets_image(const Conv& conv);
 // Arguments of a tile kernel for whole images; weights and group are left to the caller.
 DepthwiseArgs forward_tiles(const Conv& conv, const Array& x, const Epilogue& epilogue,
                             const Array& y);

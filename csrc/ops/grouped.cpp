@@ -41,6 +41,7 @@ std::string declines_grouped(const Conv& c) {
     if (c.groups == 1) return "groups is 1";
     if (c.kw != 3 || c.dilation_w != 1 || c.stride_w > 2)
         return "columns other than three, dense, at a stride of 1 or 2";
+    if (!meets_image(c)) return "windows in the padding alone";
     const int64_t size = c.group_ic();
     if (size != c.group_oc() || size == 1)
         return "one channel or unequal numbers of them per group";

@@ -146,7 +146,7 @@ void check_tiles(const Tiles& t, Against side) {
     if (kernels().lanes == 16 && t.channels % 16 == 0) {
         Guarded<float> got(out_h * out_w * t.channels, side);
         engine::DepthwiseArgs s = d;
-        s.dst = got, s.dst_pixel = t.channels, s.stream = s.fetch_ahead = true;
+        s.dst = got, s.dst_pixel = t.channels, s.stream = s.fetch_ahead = s.fetch_results = true;
         kernels().depthwise(s);
         all(got, out_h * out_w, t.channels, taps, y, plain);
     }
@@ -186,7 +186,7 @@ void check_tiles(const Tiles& t, Against side) {
     g.grad = dy, g.grad_pixel = y_pixel, g.grad_w = out_w, g.row_end = out_h;
     g.dweight = dweight, g.weight_tap = tap, g.dbias = dbias, g.channels = t.channels;
     g.kernel_h = t.kernel_h, g.kernel_w = t.kernel_w, g.stride_h = g.stride_w = t.stride;
-    g.pad_top = g.pad_left = t.pad, g.dilation_h = t.dilation_h;
+    g.pad_top = g.pad_left = t.pad, g.dilation_h = t.dilation_h, g.fetch_ahead = t.width > 8;
     kernels().depthwise_weight(g);
     all(dweight, taps, tap, out_h * out_w, dw,
         [](double sum, int64_t, int64_t) { return sum + 0.25; });
@@ -240,7 +240,7 @@ TEST(depthwise_tiles) {
     for (Against side : {Against::end, Against::start})
         for (int64_t stride : {1, 2})
             for (int64_t kernel : {3, 5, 7})
-                for (int64_t width : {1, 2, 3, 5, 7, 8, 9, 13, 16, 17}) {
+                for (int64_t width : {1, 2, 3, 5, 7, 8, 9, 13, 14, 16, 17, 29}) {
                     // Each width with one padding, each number of channels several times.
                     const int64_t pad = kernel - 1 - width % kernel;
                     if (width + 2 * pad < kernel) continue;
