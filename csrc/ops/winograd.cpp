@@ -179,11 +179,11 @@ SplitFactor split_filters(const Form& f, const Conv& c, const Array& w, bool tur
 
 // Whether the products of the elements are taken to matrix tiles, staged. Measured: 64 to 64
 // channels at 56 x 56, batch 16, 990 GFLOP/s against 1160 without; 128 to 128 at 28 x 28 1500 and
-// 1280, 256 to 256 at 14 x 14 1800 and 1110, 512 to 512 at 7 x 7 1380 and 1080. With fewer tiles
-// the filters, half as large again, decide: 49 tiles of 128 channels 1100 and 1160.
+// 1280, 256 to 256 at 14 x 14 1800 and 1110, 512 to 512 at 7 x 7 1380 and 1080; at batch 1
+// 512 to 512 at 28 x 28 2700 and 2100.
 bool on_tiles(const Form& f, int64_t channels, int64_t outputs, int64_t tiles) {
     constexpr int64_t kMostSteps = 16;
-    return tiles >= 2 * kSplitLines && channels <= kMostSteps * kSplitDepth &&
+    return tiles >= kSplitLines && channels <= kMostSteps * kSplitDepth &&
            f.elements() * channels * outputs >= (int64_t{1} << 19) &&
            takes_split(tiles, outputs, f.elements(), channels);
 }
