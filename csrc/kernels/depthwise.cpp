@@ -19,13 +19,14 @@
 // Measured on two Xeon cores with AVX-512 (58 GB/s of lines into the second-level caches, a copy's
 // writes counted once, whatever the instructions), batch 16, ms, by rows and columns of tiles: 240
 // channels at 28x28, 5x5: 0.81, 0.63; 96 at 56x56, 7x7: 2.06, 1.61; input gradient of 144 at
-// 56x56, 5x5, stride 2: 1.50, 0.80; all maps of 3x3 are within 1.05 to 1.2 of the memory's time.
-// Lost: storing past the caches below 32 MiB (32 at 112x112: 1.22 times the memory's time, 1.03);
-// fetching 56 source lines at a time for stride 2 (192 at 28x28: 1.22, 1.05); 14 pixels for 3x3 of
-// stride 2; the weight gradient with all the sums in registers down a column of one vector (192 at
-// 28x28, 3x3: 1.4 times the memory's time, 1.25: runs of 64 bytes); blocks of 32 channels on maps
-// of 56x56; for groups of whole vectors, one broadcast input channel per tile and K products (24
-// per group at 28x28: 5.6, the matrix product 4.1).
+// 56x56, 5x5, stride 2: 1.50, 0.80; input gradient of 96 at 112x112, 3x3, stride 2, by tiles of 14
+// and of 8: 2.55, 2.10. Maps of 3x3 are near the memory's time (most 1.05 to 1.3). Lost: storing
+// past the caches below 32 MiB (32 at 112x112: 1.22 times the memory's time, 1.03); fetching 56
+// source lines at a time for stride 2 (192 at 28x28: 1.22, 1.05); 14 pixels for 3x3 of stride 2;
+// the weight gradient with all the sums in registers down a column of one vector (960 at 7x7,
+// 3x3: 1.26 times the memory's time, 1.07); blocks of 32 channels on maps of 56x56; for groups of
+// whole vectors, one broadcast input channel per tile and K products (24 per group at 28x28: 5.6,
+// the matrix product 4.1).
 #include "dispatch/args.h"
 #include "kernels/activate.h"
 #include "simd/simd.h"
@@ -381,7 +382,8 @@ void spread_columns(const DepthwiseArgs& d) {
 
 template <Source source, int K, int S>
 void spread(const DepthwiseArgs& d) {
-    switch (best_pixels(d.dst_w, kMostPixels)) {
+    // Past the caches fewer lines at a time are on their way.
+    switch (best_pixels(d.dst_w, d.stream ? 8 : kMostPixels)) {
         case 14: return spread_columns<source, K, S, kMostPixels>(d);
         case 8: return spread_columns<source, K, S, 8>(d);
         case 7: return spread_columns<source, K, S, 7>(d);

@@ -41,7 +41,8 @@ bool tiled_spread(const Conv& c) { return tiled(c) && c.stride_w == 2 && c.dilat
 template <class F>
 void over_rows(int64_t images, int64_t rows, int64_t row_flops, int64_t least, F&& f) {
     const int64_t wanted = std::max<int64_t>(least, 8 * num_threads() / images);
-    const int64_t blocks = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, rows / 2));
+    const int64_t blocks =
+        std::clamp<int64_t>(wanted, 1, std::max<int64_t>({1, rows / 2, std::min(rows, least)}));
     const int64_t flops = std::max<int64_t>(1, row_flops * rows / blocks);
     parallel_for(images * blocks, std::max<int64_t>(1, 32768 / flops),
                  [&](int64_t begin, int64_t end, int) {
@@ -154,7 +155,10 @@ void run_tiles(const DepthwiseArgs& problem, void (*kernel)(const DepthwiseArgs&
     shared.fetch_ahead = far && dear;
     shared.fetch_results =
         far && !shared.stream && images * dst_pixels * pixel_bytes >= kStreamBytes;
-    over_rows(images, rows, row_flops, image_bytes / kBlockBytes,
+    // Wide rows of a stride, and results on their way past the caches, keep the order of memory.
+    const bool by_rows =
+        shared.stream || (problem.stride_w > 1 && problem.src_w * pixel_bytes > kWideBytes);
+    over_rows(images, rows, row_flops, by_rows ? rows : image_bytes / kBlockBytes,
               [&](int64_t n, int64_t first, int64_t last) {
                   DepthwiseArgs d = shared;
                   const int64_t pixel = n * dst_pixels;
