@@ -500,21 +500,20 @@ Array linear(const Array& x, const Array& w, const Array* bias, Activation activ
     shape[shape.n - 1] = outputs;
     Array out = empty({rows.dim(0), outputs});
     const Array dense_bias = bias ? contiguous(*bias) : Array();
+    const float* added = bias ? dense_bias.f32() : nullptr;
     if (meets_few_rows(rows, w)) {
-        linear_by_rows(rows, w, bias ? dense_bias.f32() : nullptr, activation, out);
-        return x.rank() == 2 ? out : contiguous(reshape(out, shape));
+        linear_by_rows(rows, w, added, activation, out);
+    } else if (weights_in_place(w, rows.dim(0))) {
+        linear_in_place(rows, w, added, activation, out);
+    } else {
+        Product product{};
+        product.rows = rows.dim(0), product.columns = outputs, product.depth = depth;
+        product.a = rows.f32(), product.a_row = rows.stride(0), product.a_depth = rows.stride(1);
+        product.c = out.f32(), product.c_row = outputs;
+        product.epilogue.bias = added;
+        product.epilogue.activation = activation;
+        run_product(product, w, w.stride(1), w.stride(0), 1);
     }
-    if (weights_in_place(w, rows.dim(0))) {
-        linear_in_place(rows, w, bias ? dense_bias.f32() : nullptr, activation, out);
-        return x.rank() == 2 ? out : contiguous(reshape(out, shape));
-    }
-    Product product{};
-    product.rows = rows.dim(0), product.columns = outputs, product.depth = depth;
-    product.a = rows.f32(), product.a_row = rows.stride(0), product.a_depth = rows.stride(1);
-    product.c = out.f32(), product.c_row = outputs;
-    product.epilogue.bias = bias ? dense_bias.f32() : nullptr;
-    product.epilogue.activation = activation;
-    run_product(product, w, w.stride(1), w.stride(0), 1);
     return x.rank() == 2 ? out : contiguous(reshape(out, shape));
 }
 
