@@ -17,6 +17,14 @@ void set_num_threads(int count);
 // Throws Error(value) unless most >= 0.
 int limit_threads(int most);
 
+// The grain of items of so many simple operations each: joining costs 1 to 2 us, and 0.1 ms when
+// the others sleep.
+constexpr int64_t grain_of(int64_t operations, int64_t enough = int64_t{1} << 14) {
+    return operations < 1 ? enough : operations < enough ? enough / operations : 1;
+}
+// The same of multiply-adds and additions in tiles of registers.
+constexpr int64_t product_grain(int64_t flops) { return grain_of(flops, int64_t{1} << 18); }
+
 namespace detail {
 using RangeFunction = void (*)(void* context, int64_t begin, int64_t end, int thread);
 void run_parallel(int64_t items, int threads, RangeFunction function, void* context);
@@ -26,7 +34,7 @@ void run_parallel(int64_t items, int threads, RangeFunction function, void* cont
 // [items*t/T, items*(t+1)/T) and goes through it in order, so the same thread owns the same rows in
 // every layer; only the end of a late thread's part is taken over by others. All threads compute in
 // the caller's floating-point mode. f must not throw. At most items / grain threads take part:
-// choose grain so that one thread has 16k operations.
+// choose it by grain_of or product_grain.
 template <class F>
 void parallel_for(int64_t items, int64_t grain, F&& f) {
     if (items <= 0) return;

@@ -71,12 +71,11 @@ void finish_output(const Epilogue& epilogue, const Array& y, const float* scale)
     if (!scale && !epilogue.residual && epilogue.activation == Activation::none) return;
     const int64_t pixels = y.dim(0) * y.dim(2) * y.dim(3), channels = y.dim(1);
     const int64_t row = pixel_stride(y);
-    parallel_for(
-        pixels, std::max<int64_t>(1, 16384 / channels), [&](int64_t begin, int64_t end, int) {
-            const Epilogue out = epilogue.at(begin, 0);
-            kernels().finish({y.f32() + begin * row, row, end - begin, channels, out.residual,
-                              out.residual_row, out.activation, scale, scale ? out.bias : nullptr});
-        });
+    parallel_for(pixels, grain_of(channels), [&](int64_t begin, int64_t end, int) {
+        const Epilogue out = epilogue.at(begin, 0);
+        kernels().finish({y.f32() + begin * row, row, end - begin, channels, out.residual,
+                          out.residual_row, out.activation, scale, scale ? out.bias : nullptr});
+    });
 }
 
 void copy_strip(const float* image, int64_t pixel, int64_t channels, int64_t h, int64_t w,
@@ -281,8 +280,7 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     const int64_t slice = rows >= 10 ? 768 : 192;
 
     parallel_for(
-        places * shares, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
-        [&](int64_t begin, int64_t end, int thread) {
+        places * shares, product_grain(flops), [&](int64_t begin, int64_t end, int thread) {
             int64_t in_scratch = -1;  // the strip of which place is there
             for (int64_t item = begin; item < end; ++item) {
                 const int64_t share = item % shares, place = item / shares;
@@ -386,11 +384,10 @@ Array apply_prologue(const Prologue& prologue, const Array& x) {
     const Array mapped = empty(x.shape());
     const int64_t pixels = x.dim(0) * x.dim(2) * x.dim(3), channels = x.dim(1);
     const int64_t ld = pixel_stride(x);
-    parallel_for(pixels, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, channels)),
-                 [&](int64_t begin, int64_t end, int) {
-                     prologue.apply(x.f32() + begin * ld, ld, channels, end - begin,
-                                    mapped.f32() + begin * channels);
-                 });
+    parallel_for(pixels, grain_of(channels), [&](int64_t begin, int64_t end, int) {
+        prologue.apply(x.f32() + begin * ld, ld, channels, end - begin,
+                       mapped.f32() + begin * channels);
+    });
     return mapped;
 }
 

@@ -75,7 +75,7 @@ void data_columns(const Conv& c, const Array& dy, const Array& w, const Array& d
     const int64_t product_floats = block * c.ow * window;
     const int64_t own_floats = product_floats + height * width;
     Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
-    parallel_for(c.n, std::max<int64_t>(1, 32768 / (2 * c.oh * c.ow * window * c.oc)),
+    parallel_for(c.n, product_grain(2 * c.oh * c.ow * window * c.oc),
                  [&](int64_t begin, int64_t end, int thread) {
                      float* product = scratch.f32() + thread * own_floats;
                      float* image = product + product_floats;
@@ -264,7 +264,7 @@ void data_direct(const Conv& c, const Array& dy, const Array& w, const Array& dx
             const int64_t flops = 2 * depth * block * grid_w * std::max<int64_t>(1, c.ic / shares);
 
             parallel_for(
-                c.n * blocks * shares, std::max<int64_t>(1, 32768 / std::max<int64_t>(1, flops)),
+                c.n * blocks * shares, product_grain(flops),
                 [&](int64_t begin, int64_t end, int thread) {
                     float* strip = scratch.f32() + thread * strip_floats;
                     int64_t in_scratch = -1;

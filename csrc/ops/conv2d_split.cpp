@@ -95,20 +95,18 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
         }
         if (!strided || !finite) continue;
         const size_t bytes = static_cast<size_t>(c.ic) * sizeof(float);
-        parallel_for(c.n * height, std::max<int64_t>(1, 16384 / (width * c.ic)),
-                     [&](int64_t begin, int64_t end, int) {
-                         for (int64_t line = begin; line < end; ++line) {
-                             const int64_t ih =
-                                 line / height * c.ih + line % height * c.stride_h + ph;
-                             float* to = dx.f32() + (ih * c.iw + pw) * xp;
-                             const float* from = dense.f32() + line * width * c.ic;
-                             for (int64_t i = 0; i < width; ++i, to += c.stride_w * xp)
-                                 if (taps.empty())
-                                     std::memset(to, 0, bytes);
-                                 else
-                                     std::memcpy(to, from + i * c.ic, bytes);
-                         }
-                     });
+        parallel_for(c.n * height, grain_of(width * c.ic), [&](int64_t begin, int64_t end, int) {
+            for (int64_t line = begin; line < end; ++line) {
+                const int64_t ih = line / height * c.ih + line % height * c.stride_h + ph;
+                float* to = dx.f32() + (ih * c.iw + pw) * xp;
+                const float* from = dense.f32() + line * width * c.ic;
+                for (int64_t i = 0; i < width; ++i, to += c.stride_w * xp)
+                    if (taps.empty())
+                        std::memset(to, 0, bytes);
+                    else
+                        std::memcpy(to, from + i * c.ic, bytes);
+            }
+        });
     }
     if (!finite) data_direct(c, dy, w, dx);
 }

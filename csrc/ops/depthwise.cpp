@@ -43,8 +43,8 @@ void over_rows(int64_t images, int64_t rows, int64_t row_flops, int64_t least, F
     const int64_t wanted = std::max<int64_t>(least, 8 * num_threads() / images);
     const int64_t blocks =
         std::clamp<int64_t>(wanted, 1, std::max<int64_t>({1, rows / 2, std::min(rows, least)}));
-    const int64_t flops = std::max<int64_t>(1, row_flops * rows / blocks);
-    parallel_for(images * blocks, std::max<int64_t>(1, 32768 / flops),
+    // At half the speed of a product.
+    parallel_for(images * blocks, product_grain(2 * row_flops * rows / blocks),
                  [&](int64_t begin, int64_t end, int) {
                      for (int64_t item = begin; item < end; ++item) {
                          const int64_t b = item % blocks;
@@ -238,24 +238,23 @@ void sum_rows(const Conv& c, const std::vector<int64_t>& order, const Array& dw,
     });
     float* dweight = dw.f32();
     const float* all = partial.f32();
-    parallel_for(
-        c.oc, std::max<int64_t>(1, 16384 / (parts * taps)), [&](int64_t first, int64_t last, int) {
-            constexpr int64_t kBlock = 64;
-            float total[kBlock];
-            for (int64_t begin = first; begin < last; begin += kBlock) {
-                const int64_t count = std::min(kBlock, last - begin);
-                for (int64_t t = 0; t < taps + (dbias ? 1 : 0); ++t) {
-                    const float* sums = all + t * c.oc + begin;
-                    std::copy_n(sums, count, total);
-                    for (int64_t part = 1; part < parts; ++part)
-                        for (int64_t o = 0; o < count; ++o) total[o] += sums[part * size + o];
-                    float* to = t < taps ? dweight + begin * taps + order[static_cast<size_t>(t)]
-                                         : dbias + begin;
-                    const int64_t step = t < taps ? taps : 1;
-                    for (int64_t o = 0; o < count; ++o) to[o * step] = total[o];
-                }
+    parallel_for(c.oc, grain_of(parts * taps), [&](int64_t first, int64_t last, int) {
+        constexpr int64_t kBlock = 64;
+        float total[kBlock];
+        for (int64_t begin = first; begin < last; begin += kBlock) {
+            const int64_t count = std::min(kBlock, last - begin);
+            for (int64_t t = 0; t < taps + (dbias ? 1 : 0); ++t) {
+                const float* sums = all + t * c.oc + begin;
+                std::copy_n(sums, count, total);
+                for (int64_t part = 1; part < parts; ++part)
+                    for (int64_t o = 0; o < count; ++o) total[o] += sums[part * size + o];
+                float* to = t < taps ? dweight + begin * taps + order[static_cast<size_t>(t)]
+                                     : dbias + begin;
+                const int64_t step = t < taps ? taps : 1;
+                for (int64_t o = 0; o < count; ++o) to[o * step] = total[o];
             }
-        });
+        }
+    });
 }
 
 std::string declines_depthwise(const Conv& c) {

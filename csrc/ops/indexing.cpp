@@ -17,10 +17,6 @@ constexpr int64_t kMaxAxis = int64_t{1} << 26;
 
 int64_t bytes_of(const Array& a) { return static_cast<int64_t>(size_of(a.dtype())); }
 
-int64_t grain_of(int64_t elements_per_item) {
-    return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, elements_per_item));
-}
-
 int expect_axis(const char* op, int64_t axis, const Dims& shape) {
     ENGINE_CHECK(shape.n > 0 && axis >= -shape.n && axis < shape.n, Kind::index, "[", op,
                  "] expected an axis between ", -shape.n, " and ", shape.n - 1, " for shape ",

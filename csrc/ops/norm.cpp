@@ -16,10 +16,6 @@ namespace {
 constexpr int64_t kChannelBlock = 64;
 constexpr int64_t kManyChunks = 16;
 
-int64_t grain_of(int64_t work_per_item) {
-    return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item));
-}
-
 // Runs the statistics kernel over all chunks of all groups of `pixels` adjacent pixels; chunk k of
 // group g writes to row g * chunks + k of the partials.
 void chunk_statistics(const ChannelView& x, int64_t groups, int64_t pixels, int64_t chunks,

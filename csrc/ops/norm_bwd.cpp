@@ -16,10 +16,6 @@ namespace {
 constexpr int64_t kChannelBlock = 64;
 constexpr int64_t kManyChunks = 16;
 
-int64_t grain_of(int64_t work_per_item) {
-    return std::max<int64_t>(1, 16384 / std::max<int64_t>(1, work_per_item));
-}
-
 void expect_same_shape(const char* op, const Array& dy, const Array& x) {
     ENGINE_CHECK(dy.shape() == x.shape(), Kind::value, "[", op,
                  "] expected dy of the input's shape ", to_string(x.shape()), ", got ",

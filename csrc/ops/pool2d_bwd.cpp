@@ -57,20 +57,18 @@ Array spread(const char* op, const Array& dy_given, const Dims& x_shape, const P
                                       ? PoolLaneTables()
                                       : PoolLaneTables(PoolPass::backward, tx, dy.dim(3),
                                                        pixel_stride(dy), x_shape[1], wx.size);
-    parallel_for(x_shape[0] * x_shape[2], std::max<int64_t>(1, 16384 / work),
-                 [&](int64_t begin, int64_t end, int) {
-                     AvgPoolBackwardArgs a{};
-                     a.dy = dy.f32(), a.dx = dx.f32();
-                     a.dy_ld = pixel_stride(dy), a.dx_ld = x_shape[1], a.channels = x_shape[1];
-                     a.in_h = x_shape[2], a.in_w = x_shape[3], a.out_h = wy.outputs(),
-                     a.out_w = wx.outputs();
-                     a.y = ty.axis(), a.x = tx.axis();
-                     a.y_size = wy.size.data(), a.x_size = wx.size.data();
-                     a.lanes = tables.lanes();
-                     a.row_begin = begin, a.row_end = end;
-                     a.stream = streams(dx, x_shape[1]);
-                     kernels().avg_pool_backward(a);
-                 });
+    parallel_for(x_shape[0] * x_shape[2], grain_of(work), [&](int64_t begin, int64_t end, int) {
+        AvgPoolBackwardArgs a{};
+        a.dy = dy.f32(), a.dx = dx.f32();
+        a.dy_ld = pixel_stride(dy), a.dx_ld = x_shape[1], a.channels = x_shape[1];
+        a.in_h = x_shape[2], a.in_w = x_shape[3], a.out_h = wy.outputs(), a.out_w = wx.outputs();
+        a.y = ty.axis(), a.x = tx.axis();
+        a.y_size = wy.size.data(), a.x_size = wx.size.data();
+        a.lanes = tables.lanes();
+        a.row_begin = begin, a.row_end = end;
+        a.stream = streams(dx, x_shape[1]);
+        kernels().avg_pool_backward(a);
+    });
     return dx;
 }
 
@@ -113,7 +111,7 @@ Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, con
         const PoolLaneTables tables =
             alike ? PoolLaneTables(PoolPass::backward, tx, dy.dim(3), ld, channels)
                   : PoolLaneTables();
-        parallel_for(n * x_shape[2], std::max<int64_t>(1, 16384 / (x_shape[3] * channels)),
+        parallel_for(n * x_shape[2], grain_of(x_shape[3] * channels),
                      [&](int64_t begin, int64_t end, int) {
                          MaxPoolGatherArgs a{};
                          a.dy = dy.f32(), a.indices = indices.ptr<int32_t>(), a.dx = dx.f32();
@@ -134,23 +132,20 @@ Array max_pool2d_backward(const Array& dy_given, const Array& indices_given, con
     const int64_t blocks = (channels + width - 1) / width;
     std::vector<int32_t> bad(static_cast<size_t>(num_threads()) * 16, 0);
     const int64_t work = (in_pixels + 4 * out_pixels) * std::min(width, channels);
-    parallel_for(n * blocks, std::max<int64_t>(1, 16384 / work),
-                 [&](int64_t begin, int64_t end, int thread) {
-                     for (int64_t item = begin; item < end; ++item) {
-                         const int64_t image = item / blocks, first = item % blocks * width;
-                         MaxPoolBackwardArgs a{};
-                         a.dy_ld = pixel_stride(dy), a.indices_ld = pixel_stride(indices),
-                         a.dx_ld = channels;
-                         a.dy = dy.f32() + image * out_pixels * a.dy_ld + first;
-                         a.indices =
-                             indices.ptr<int32_t>() + image * out_pixels * a.indices_ld + first;
-                         a.dx = dx.f32() + image * in_pixels * channels + first;
-                         a.channels = std::min(width, channels - first);
-                         a.in_pixels = in_pixels, a.out_pixels = out_pixels;
-                         a.bad = &bad[static_cast<size_t>(thread) * 16];
-                         kernels().max_pool_backward(a);
-                     }
-                 });
+    parallel_for(n * blocks, grain_of(work), [&](int64_t begin, int64_t end, int thread) {
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t image = item / blocks, first = item % blocks * width;
+            MaxPoolBackwardArgs a{};
+            a.dy_ld = pixel_stride(dy), a.indices_ld = pixel_stride(indices), a.dx_ld = channels;
+            a.dy = dy.f32() + image * out_pixels * a.dy_ld + first;
+            a.indices = indices.ptr<int32_t>() + image * out_pixels * a.indices_ld + first;
+            a.dx = dx.f32() + image * in_pixels * channels + first;
+            a.channels = std::min(width, channels - first);
+            a.in_pixels = in_pixels, a.out_pixels = out_pixels;
+            a.bad = &bad[static_cast<size_t>(thread) * 16];
+            kernels().max_pool_backward(a);
+        }
+    });
     ENGINE_CHECK(std::find(bad.begin(), bad.end(), 1) == bad.end(), Kind::index, "[", op,
                  "] expected indices in [0, ", in_pixels, ") for planes of ", x_shape[2], " x ",
                  x_shape[3], ", got one outside: pass the indices of the forward call");

@@ -197,18 +197,17 @@ void resample(const Array& src, const Array& dst, const Table& y, const Table& x
     const int64_t row = (src.dim(3) * channels + 15) / 16 * 16;
     Workspace rows(static_cast<size_t>(num_threads() * row) * sizeof(float));
     const int64_t taps = 2 * (src.dim(3) + dst.dim(3)) * channels;
-    parallel_for(dst.dim(0) * dst.dim(2), std::max<int64_t>(1, 16384 / std::max<int64_t>(1, taps)),
-                 [&](int64_t begin, int64_t end, int thread) {
-                     ResizeArgs a{};
-                     a.src = src.f32(), a.dst = dst.f32();
-                     a.src_ld = ld, a.dst_ld = channels, a.channels = channels;
-                     a.in_h = src.dim(2), a.in_w = src.dim(3), a.out_h = dst.dim(2),
-                     a.out_w = dst.dim(3);
-                     a.y = y.axis(), a.x = x.axis();
-                     a.row = rows.f32() + thread * row;
-                     a.row_begin = begin, a.row_end = end;
-                     kernels().resize_rows(a);
-                 });
+    parallel_for(
+        dst.dim(0) * dst.dim(2), grain_of(taps), [&](int64_t begin, int64_t end, int thread) {
+            ResizeArgs a{};
+            a.src = src.f32(), a.dst = dst.f32();
+            a.src_ld = ld, a.dst_ld = channels, a.channels = channels;
+            a.in_h = src.dim(2), a.in_w = src.dim(3), a.out_h = dst.dim(2), a.out_w = dst.dim(3);
+            a.y = y.axis(), a.x = x.axis();
+            a.row = rows.f32() + thread * row;
+            a.row_begin = begin, a.row_end = end;
+            kernels().resize_rows(a);
+        });
 }
 
 }  // namespace

@@ -320,7 +320,7 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
     });
     if (spoiled) return false;
     if (parts > 1)
-        parallel_for(m, std::max<int64_t>(1, 16384 / n), [&](int64_t begin, int64_t end, int) {
+        parallel_for(m, grain_of(n), [&](int64_t begin, int64_t end, int) {
             kernels().column_sum(
                 {more.f32() + begin * n, m * n, parts - 1, (end - begin) * n, c + begin * n});
         });
