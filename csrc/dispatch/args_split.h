@@ -71,4 +71,35 @@ struct SplitStreamArgs {
     int32_t* spoiled;  // as above
 };
 
+// Rows of a left factor that several products read, each of 32 of the depth in a cell of 64 bytes:
+// cell i of a part is number i * step of the source and those behind it, `length` of them (at most
+// 32), then zeros.
+struct SplitCellsArgs {
+    const float* src;
+    int64_t step, count, length;
+    char* cells;       // of the first part, 64-byte aligned
+    int64_t part;      // bytes from part to part
+    int32_t* spoiled;  // as above
+};
+
+// The product of groups of up to 16 rows, cells `pitch` bytes apart: step s of group i begins
+// starts[i] + steps[s] bytes behind `cells` and makes rows c_rows[i] and following of C.
+struct SplitCellsProductArgs {
+    const char* cells;
+    int64_t part, pitch;
+    const int64_t *starts, *c_rows;
+    int64_t groups, group_rows;
+    const int64_t* steps;
+    int64_t step_count;
+    const char* right;  // panels right_panel bytes apart
+    int64_t right_panel;
+    float* c;
+    int64_t c_row;
+    int64_t columns;
+    Activation activation;
+    const float* bias;      // or null
+    const float* residual;  // or null; as above
+    int64_t residual_row;
+};
+
 }  // namespace engine

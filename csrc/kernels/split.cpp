@@ -108,5 +108,41 @@ void split_stream(const SplitStreamArgs& g) {
     }
 }
 
+void split_cells(const SplitCellsArgs& s) {
+    for (int64_t i = 0; i < s.count; ++i)
+        for (int64_t k = 0; k < kSplitDepth; ++k) {
+            float rest = k < s.length ? s.src[i * s.step + k] : 0.0f;
+            for (int part = 0; part < 3; ++part) {
+                const float x = rounded(rest);
+                if (part == 0 && !(x - x == 0.0f)) *s.spoiled = 1;
+                char* cell = s.cells + part * s.part + i * 64;
+                reinterpret_cast<uint16_t*>(cell)[place(false, 0, k, 0)] = upper_half(x);
+                rest -= x;
+            }
+        }
+}
+
+void split_cells_product(const SplitCellsProductArgs& g) {
+    for (int64_t i = 0; i < g.groups; ++i)
+        for (int64_t r = 0; r < g.group_rows; ++r)
+            for (int64_t j = 0; j < g.columns; ++j) {
+                const int64_t row = g.c_rows[i] + r;
+                const char* right = g.right + j / kSplitLines * g.right_panel;
+                double sum = 0;
+                for (int64_t s = 0; s < g.step_count; ++s)
+                    for (int64_t k = 0; k < kSplitDepth; ++k)
+                        for (int p = 0; p < 3; ++p)
+                            for (int q = 0; p + q < 3; ++q)
+                                sum += double{number(g.cells + g.starts[i] + g.steps[s] +
+                                                         p * g.part + r * g.pitch,
+                                                     false, 0, k, 0)} *
+                                       number(right + s * kSplitStep, true, j % kSplitLines, k, q);
+                auto y = static_cast<float>(sum);
+                if (g.bias) y += g.bias[j];
+                if (g.residual) y += g.residual[row * g.residual_row + j];
+                store_n(g.c + row * g.c_row + j, activate(g.activation, set1(y)), 1);
+            }
+}
+
 }  // namespace ENGINE_ISA
 }  // namespace engine

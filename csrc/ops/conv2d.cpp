@@ -370,7 +370,7 @@ const std::vector<ConvAlgorithm<ConvForward>>& conv_forward_algorithms() {
      winograd_cost<WinogradForm::name>},
         ENGINE_WINOGRAD_FORMS(ENGINE_ENTRY, )
 #undef ENGINE_ENTRY
-            {"split", declines_split, forward_split, split_cost},
+            {"split", declines_split, forward_split, split_cost, forward_split_from},
         {"direct", declines_nothing, forward_direct, direct_cost, forward_direct_from},
         {"reference", declines_nothing, forward_reference},
     };

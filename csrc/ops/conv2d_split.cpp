@@ -1,9 +1,13 @@
-// Convolutions as products on matrix tiles: every tap of the kernel is a piece of the depth, and
-// pixels are split as they are read. The arithmetic is that of a plain sum (ops/split.h).
+// Convolutions as products on matrix tiles: every tap of the kernel is a piece of the depth. Where
+// several taps read a pixel, a strip of the image is split into cells first, and tiles are loaded
+// from those; otherwise pixels are split as they are read. The arithmetic is that of a plain sum
+// (ops/split.h).
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 #include "core/parallel.h"
+#include "dispatch/table.h"
 #include "ops/conv2d.h"
 #include "ops/conv2d_split.h"
 #include "ops/split.h"
@@ -20,17 +24,166 @@ std::string declines(const Conv& c) {
     return "";
 }
 
+// Bytes of a thread's cells: beside a panel of the right factor they stay in the second-level
+// cache.
+constexpr int64_t kStripBytes = int64_t{512} << 10;
+// Groups of fewer pixels make tiles too small.
+constexpr int64_t kLeastGroup = 12;
+constexpr int64_t kCell = 64;
+
+// A grid of products of pixels with taps: position (y, x) of the grid meets source position
+// (y * stride_h + taps[t].first, x * stride_w + taps[t].second), and from there `window` pixels to
+// the right, through tap t.
+struct CellConv {
+    const float* src;
+    int64_t pixel;  // floats from pixel to pixel
+    const Prologue* prologue;
+    int64_t n, h, w, channels;
+    int64_t height, width;  // of the grid
+    int64_t stride_h, stride_w;
+    int64_t window;
+    std::vector<std::pair<int64_t, int64_t>> taps;
+};
+
+// Pixels of a line of so many that a tile takes.
+int64_t group_rows(int64_t width) {
+    const int64_t groups = (width + 15) / 16;
+    return (width + groups - 1) / groups;
+}
+
+bool fills_groups(int64_t width) { return group_rows(width) >= kLeastGroup; }
+
+// A cell holds 32 channels of a pixel; where there are fewer, 32 numbers of the window of a
+// position of the grid. False when a number is not finite, as run_split.
+bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_row,
+               const Epilogue& epilogue) {
+    if (!right.finite()) return false;
+    int64_t top = g.taps[0].first, bottom = top, first_x = g.taps[0].second, last_x = first_x;
+    for (const auto& [y, x] : g.taps) {
+        top = std::min(top, y), bottom = std::max(bottom, y);
+        first_x = std::min(first_x, x), last_x = std::max(last_x, x);
+    }
+    const int64_t line_pixels = (g.width - 1) * g.stride_w + last_x - first_x + g.window;
+    const bool windows = g.window > 1;
+    // Cells that a tile takes lie side by side: those of every stride_w-th pixel.
+    const int64_t phases = windows ? 1 : g.stride_w;
+    const int64_t phase_cells = windows ? g.width : (line_pixels + phases - 1) / phases;
+    const int64_t columns = phases * phase_cells;
+    const int64_t tap_depth = right.tap_depth, cells = right.tap_steps();
+    const int64_t row_bytes = cells * columns * kCell;  // of a part
+
+    // An item is a block of lines of the grid, or several whole images when they are small, and a
+    // share of the columns of the right factor: that is cut where it is the larger one.
+    const int64_t reach = bottom - top + 1, threads = num_threads();
+    const int64_t fitting = kStripBytes / (3 * row_bytes);  // lines of the source
+    const int64_t most = std::max<int64_t>(1, (fitting - reach) / g.stride_h + 1);
+    const bool heavy =
+        right.count() * static_cast<int64_t>(right.panel_bytes()) > 3 * g.h * row_bytes;
+    const int64_t wanted = heavy ? 1 : (2 * threads + g.n - 1) / g.n;
+    const int64_t blocks = std::min(g.height, std::max(wanted, (g.height + most - 1) / most));
+    const int64_t block = (g.height + blocks - 1) / blocks;
+    const int64_t strip_rows = (block - 1) * g.stride_h + reach;
+    const int64_t together =
+        blocks > 1 ? 1 : std::max<int64_t>(1, std::min(fitting / strip_rows, g.n / threads));
+    const int64_t places = blocks > 1 ? g.n * blocks : (g.n + together - 1) / together;
+    const int64_t shares = std::min(right.count(), equal_shares(places));
+
+    std::vector<int64_t> steps;
+    for (const auto& [y, x] : g.taps)
+        for (int64_t b = 0; b < cells; ++b)
+            steps.push_back((((y - top) * cells + b) * columns +
+                             (x - first_x) % phases * phase_cells + (x - first_x) / phases) *
+                            kCell);
+    // A line of the grid in groups as long as tiles take; the last one overlaps where they are not
+    // equally long, and makes the same numbers again.
+    const int64_t group = group_rows(g.width), line_groups = (g.width + group - 1) / group;
+    const int64_t image_bytes = strip_rows * row_bytes, part = together * image_bytes;
+    const int64_t line_bytes = (line_pixels * g.channels * 4 + kCell) / kCell * kCell;
+    const int64_t own_bytes = line_bytes + 3 * part;
+    Workspace scratch(static_cast<size_t>(threads * own_bytes));
+    std::atomic<int32_t> spoiled{0};
+    parallel_for(places * shares, [&](int64_t begin, int64_t end, int thread) {
+        char* own = static_cast<char*>(scratch.data()) + thread * own_bytes;
+        auto* line = reinterpret_cast<float*>(own);
+        char* strip = own + line_bytes;
+        std::vector<int64_t> starts, rows;
+        int64_t in_strip = -1;
+        int32_t bad = 0;
+        for (int64_t item = begin; item < end && !bad; ++item) {
+            const int64_t share = item / places, place = item % places;
+            const int64_t n0 = blocks > 1 ? place / blocks : place * together;
+            const int64_t n1 = std::min(g.n, n0 + together);
+            const int64_t b = blocks > 1 ? place % blocks : 0;
+            const int64_t low = g.height * b / blocks, high = g.height * (b + 1) / blocks;
+            const int64_t strip_top = low * g.stride_h + top;
+            const int64_t used_rows = (high - low - 1) * g.stride_h + reach;
+            for (int64_t i = 0; i < (n1 - n0) * used_rows && in_strip != place; ++i) {
+                const int64_t n = i / used_rows, row = i % used_rows;
+                copy_strip(g.src + (n0 + n) * g.h * g.w * g.pixel, g.pixel, g.channels, g.h, g.w,
+                           strip_top + row, 1, first_x, line_pixels, line, g.prologue);
+                for (int64_t q = 0; q < cells * phases; ++q) {
+                    const int64_t b = q / phases, phase = q % phases;
+                    kernels().split_cells(
+                        {line + phase * g.channels + b * kSplitDepth, g.stride_w * g.channels,
+                         windows ? columns : (line_pixels - phase + phases - 1) / phases,
+                         std::min<int64_t>(kSplitDepth, tap_depth - b * kSplitDepth),
+                         strip + n * image_bytes + row * row_bytes +
+                             (b * columns + phase * phase_cells) * kCell,
+                         part, &bad});
+                }
+            }
+            in_strip = place;
+            starts.clear(), rows.clear();
+            const int64_t first_row = (n0 * g.height + low) * g.width;
+            for (int64_t n = n0; n < n1; ++n)
+                for (int64_t y = low; y < high; ++y)
+                    for (int64_t q = 0; q < line_groups; ++q) {
+                        const int64_t x = std::min(q * group, g.width - group);
+                        starts.push_back((n - n0) * image_bytes +
+                                         (y - low) * g.stride_h * row_bytes + x * kCell);
+                        rows.push_back((n * g.height + y) * g.width + x - first_row);
+                    }
+            const int64_t p0 = right.count() * share / shares;
+            const int64_t p1 = right.count() * (share + 1) / shares;
+            const Epilogue out = epilogue.at(first_row, p0 * kSplitLines);
+            SplitCellsProductArgs a{};
+            a.cells = strip, a.part = part, a.pitch = kCell;
+            a.starts = starts.data(), a.c_rows = rows.data();
+            a.groups = static_cast<int64_t>(starts.size()), a.group_rows = group;
+            a.steps = steps.data(), a.step_count = right.steps();
+            a.right = right.panel(p0), a.right_panel = static_cast<int64_t>(right.panel_bytes());
+            a.c = c + first_row * c_row + p0 * kSplitLines, a.c_row = c_row;
+            a.columns = std::min(right.columns, p1 * kSplitLines) - p0 * kSplitLines;
+            a.activation = out.activation, a.bias = out.bias;
+            a.residual = out.residual, a.residual_row = out.residual_row;
+            if (!bad) kernels().split_cells_product(a);
+        }
+        if (bad) spoiled = 1;
+    });
+    return spoiled == 0;
+}
+
+// Few channels leave cells empty: then a cell takes a row of the kernel.
+bool takes_windows(const Conv& c) { return c.ic < kSplitDepth && c.dilation_w == 1 && c.kw > 1; }
+bool padded(const Conv& c) { return c.pad_top || c.pad_bottom || c.pad_left || c.pad_right; }
+bool takes_cells(const Conv& c) { return (c.kh * c.kw > 1 || padded(c)) && fills_groups(c.ow); }
+
 }  // namespace
 
 std::string declines_split(const Conv& c) {
     if (const std::string reason = declines(c); !reason.empty()) return reason;
-    if (!takes_split(pixels(c), c.oc, c.kh * c.kw, c.ic)) return "too few pixels or channels";
+    const bool cells = takes_cells(c), windows = cells && takes_windows(c);
+    if (!takes_split(pixels(c), c.oc, windows ? c.kh : c.kh * c.kw, windows ? c.kw * c.ic : c.ic,
+                     cells))
+        return "too few pixels or channels";
     return "";
 }
 
 std::string declines_split_data(const Conv& c) {
     if (const std::string reason = declines(c); !reason.empty()) return reason;
-    if (!takes_split(c.n * (c.ih / c.stride_h) * (c.iw / c.stride_w), c.ic, 1, c.oc))
+    const int64_t width = c.iw / c.stride_w;
+    if (!takes_split(c.n * (c.ih / c.stride_h) * width, c.ic, 1, c.oc,
+                     c.kh * c.kw > 1 && fills_groups(width)))
         return "too few pixels or channels";
     return "";
 }
@@ -44,13 +197,33 @@ std::string declines_split_weight(const Conv& c) {
 
 void forward_split(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                    const Array& y) {
+    forward_split_from(c, nullptr, x, w, epilogue, y);
+}
+
+void forward_split_from(const Conv& c, const Prologue* prologue, const Array& x, const Array& w,
+                        const Epilogue& epilogue, const Array& y) {
+    const bool cells = takes_cells(c), windows = cells && takes_windows(c);
+    // Without cells a prologue would be done for every tap, and to the padding.
+    if (prologue && !cells && (c.kh * c.kw > 1 || padded(c)))
+        return forward_direct_from(c, prologue, x, w, epilogue, y);
+    const int64_t window = windows ? c.kw : 1, depth = window * c.ic;
     std::vector<int64_t> taps;
-    for (int64_t t = 0; t < c.kh * c.kw; ++t) taps.push_back(t * c.ic);
-    const SplitFactor filters = split_weight(w, taps, c.ic, c.oc, 1, c.kh * c.kw * c.ic);
-    ZeroPixel zeros(c.ic);
-    if (!run_split(pixels(c), source_pixels(c, x.f32(), pixel_stride(x), zeros.data.f32()), filters,
-                   y.f32(), pixel_stride(y), epilogue))
-        forward_direct(c, x, w, epilogue, y);
+    for (int64_t t = 0; t < c.kh * c.kw; t += window) taps.push_back(t * c.ic);
+    const SplitFactor filters = split_weight(w, taps, depth, c.oc, 1, c.kh * c.kw * c.ic);
+    bool finite;
+    if (cells) {
+        CellConv g{x.f32(), pixel_stride(x), prologue,   c.n,    c.ih, c.iw, c.ic, c.oh,
+                   c.ow,    c.stride_h,      c.stride_w, window, {}};
+        for (int64_t t = 0; t < c.kh * c.kw; t += window)
+            g.taps.emplace_back(t / c.kw * c.dilation_h - c.pad_top,
+                                t % c.kw * c.dilation_w - c.pad_left);
+        finite = run_cells(g, filters, y.f32(), pixel_stride(y), epilogue);
+    } else {
+        ZeroPixel zeros(c.ic);
+        finite = run_split(pixels(c), source_pixels(c, x.f32(), pixel_stride(x), zeros.data.f32()),
+                           filters, y.f32(), pixel_stride(y), epilogue, prologue);
+    }
+    if (!finite) forward_direct_from(c, prologue, x, w, epilogue, y);
 }
 
 // A stride of s splits the input into s x s interleaved grids; on each, the gradient is a product
@@ -67,31 +240,34 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
         const int64_t width = (c.iw - pw + c.stride_w - 1) / c.stride_w;
         if (height <= 0 || width <= 0) continue;
         // Grid position q meets output position q + offset through the tap.
-        std::vector<int64_t> taps, offsets_h, offsets_w;
+        std::vector<int64_t> taps;
+        std::vector<std::pair<int64_t, int64_t>> offsets;
         for (int64_t kh = 0; kh < c.kh; ++kh)
             for (int64_t kw = 0; kw < c.kw; ++kw) {
                 const int64_t h = ph + c.pad_top - kh * c.dilation_h;
                 const int64_t v = pw + c.pad_left - kw * c.dilation_w;
                 if (h % c.stride_h || v % c.stride_w) continue;
                 taps.push_back((kh * c.kw + kw) * c.ic);
-                offsets_h.push_back(h / c.stride_h);
-                offsets_w.push_back(v / c.stride_w);
+                offsets.emplace_back(h / c.stride_h, v / c.stride_w);
             }
         const int64_t rows = c.n * height * width;
         Workspace dense(strided ? static_cast<size_t>(rows * c.ic) * sizeof(float) : 0);
         if (!taps.empty()) {
             const SplitFactor filters = split_weight(w, taps, c.oc, c.ic, filter, 1);
+            const CellConv g{grad,   gp,    nullptr, c.n, c.oh, c.ow,   c.oc,
+                             height, width, 1,       1,   1,    offsets};
             const auto pointers = [&](int64_t tap, int64_t first, int64_t count, const float** to) {
-                const int64_t off_h = offsets_h[static_cast<size_t>(tap)];
-                const int64_t off_w = offsets_w[static_cast<size_t>(tap)];
+                const auto [off_h, off_w] = offsets[static_cast<size_t>(tap)];
                 walk_pixels(first, count, height, width, [&](int64_t n, int64_t y, int64_t x) {
                     const int64_t oh = y + off_h, ow = x + off_w;
                     const bool inside = oh >= 0 && oh < c.oh && ow >= 0 && ow < c.ow;
                     *to++ = inside ? grad + ((n * c.oh + oh) * c.ow + ow) * gp : none;
                 });
             };
-            finite = run_split(rows, pointers, filters, strided ? dense.f32() : dx.f32(),
-                               strided ? c.ic : xp, {});
+            float* to = strided ? dense.f32() : dx.f32();
+            const int64_t row = strided ? c.ic : xp;
+            finite = fills_groups(width) ? run_cells(g, filters, to, row, {})
+                                         : run_split(rows, pointers, filters, to, row, {});
         }
         if (!strided || !finite) continue;
         const size_t bytes = static_cast<size_t>(c.ic) * sizeof(float);

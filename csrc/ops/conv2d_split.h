@@ -10,6 +10,8 @@ std::string declines_split_data(const Conv& c);
 std::string declines_split_weight(const Conv& c);
 void forward_split(const Conv& c, const Array& x, const Array& w, const Epilogue& epilogue,
                    const Array& y);
+void forward_split_from(const Conv& c, const Prologue* prologue, const Array& x, const Array& w,
+                        const Epilogue& epilogue, const Array& y);
 void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx);
 void weight_split(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias);
 

@@ -42,14 +42,12 @@ void set_split_products(std::optional<bool> on) {
     split_switch = !on ? Switch::unset : *on ? Switch::on : Switch::off;
 }
 
-namespace {
-
-// Into how many shares each of few items is cut so that all threads have equally much to do. For
-// what does not depend on it only: it follows the number of threads.
 int64_t equal_shares(int64_t items) {
     const int64_t threads = num_threads();
     return items >= 8 && items >= threads ? 1 : threads / std::gcd(items, threads);
 }
+
+namespace {
 
 // The share of a panel's lines that is not padding.
 double use(int64_t size) {
@@ -58,10 +56,10 @@ double use(int64_t size) {
 
 }  // namespace
 
-bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth) {
+bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth, bool split_once) {
     // Tiles multiply 2.6 times as fast as vectors, but few columns do not pay for splitting the
     // left factor.
-    return split_products() && rows >= kSplitLines && columns >= 96 &&
+    return split_products() && rows >= kSplitLines && columns >= (split_once ? 32 : 96) &&
            use(rows) * use(columns) * use(tap_depth) > 0.5 &&
            2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
 }

@@ -33,9 +33,15 @@ struct SplitFactor {
 bool split_products();
 void set_split_products(std::optional<bool> on);  // nothing: the default
 
-// Whether a product of these sizes is faster on matrix tiles than on vectors.
-bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth);
+// Whether a product of these sizes is faster on matrix tiles than on vectors; split_once: rows are
+// split for all taps together.
+bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth,
+                 bool split_once = false);
 bool takes_split_transposed(int64_t m, int64_t taps, int64_t columns, int64_t depth);
+
+// Into how many shares each of few items is cut so that all threads have equally much to do. For
+// what does not depend on it only: it follows the number of threads.
+int64_t equal_shares(int64_t items);
 
 // Number k of tap t of column j is source[taps[t] + k * row + j * column]; row or column is 1.
 SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, int64_t tap_depth,

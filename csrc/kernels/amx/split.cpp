@@ -154,11 +154,28 @@ ENGINE_INLINE void multiply_tiles() {
     _tile_dpbf16ps(3, 5, 7);
 }
 
-template <int PART>
-ENGINE_INLINE void load_left(const char* step) {
-    _tile_loadd(4, step + PART * kSplitPart, 64);
-    _tile_loadd(5, step + PART * kSplitPart + 1024, 64);
-}
+// Where a product finds the two tiles of its left factor: in a panel, or in cells.
+struct PanelRows {
+    const char* step;
+    template <int PART>
+    inline __attribute__((always_inline)) void load() const {
+        _tile_loadd(4, step + PART * kSplitPart, 64);
+        _tile_loadd(5, step + PART * kSplitPart + 1024, 64);
+    }
+    void next() { step += kSplitStep; }
+};
+
+struct CellRows {
+    const char* first[2];
+    const int64_t* step;
+    int64_t part, pitch;
+    template <int PART>
+    inline __attribute__((always_inline)) void load() const {
+        _tile_loadd(4, first[0] + *step + PART * part, pitch);
+        _tile_loadd(5, first[1] + *step + PART * part, pitch);
+    }
+    void next() { ++step; }
+};
 
 template <int PART>
 ENGINE_INLINE void load_right(const char* step) {
@@ -272,14 +289,19 @@ ENGINE_INLINE void split_piece(SplittingDepths& b) {
     ++b.job;
 }
 
-// What a product does with its 32 x 32 sums, of which rows x columns are wanted.
-struct Target {
+// What a product does with its sums: those of each of the two tiles of rows, 32 columns.
+struct Half {
     float* c;
-    int64_t c_row, rows, columns;
+    const float* residual;  // or null
+    int64_t rows;           // that are wanted
+};
+struct Target {
+    Half half[2];
+    int64_t c_row, columns;
+    bool whole;       // all rows of the tiles and all columns are wanted
     bool accumulate;  // start from C
     Activation activation;
     const float* bias;
-    const float* residual;
     int64_t residual_row;
 };
 
@@ -302,17 +324,17 @@ ENGINE_INLINE void work(Other& other, int64_t units) {
 }
 
 // After each four tiles so many units of the other work are done.
-template <class Other>
-ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t steps, const Target& t,
+template <class Left, class Other>
+ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, const Target& t,
                                 Other& other, int64_t units) {
-    const bool whole = t.rows == kSplitLines && t.columns == kSplitLines;
     const int64_t row_bytes = t.c_row * static_cast<int64_t>(sizeof(float));
+    float *c0 = t.half[0].c, *c1 = t.half[1].c;
     fence();
-    if (whole && t.accumulate) {
-        _tile_loadd(0, t.c, row_bytes);
-        _tile_loadd(1, t.c + 16, row_bytes);
-        _tile_loadd(2, t.c + 16 * t.c_row, row_bytes);
-        _tile_loadd(3, t.c + 16 * t.c_row + 16, row_bytes);
+    if (t.whole && t.accumulate) {
+        _tile_loadd(0, c0, row_bytes);
+        _tile_loadd(1, c0 + 16, row_bytes);
+        _tile_loadd(2, c1, row_bytes);
+        _tile_loadd(3, c1 + 16, row_bytes);
     } else {
         _tile_zero(0);
         _tile_zero(1);
@@ -321,17 +343,17 @@ ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t ste
     }
     vf awake = zero();
     for (int64_t s = 0; s < steps; ++s) {
-        load_left<2>(left);
+        left.template load<2>();
         load_right<0>(right);
         multiply_tiles();
         work(other, units);
-        load_left<1>(left);
+        left.template load<1>();
         multiply_tiles();
         work(other, units);
         load_right<1>(right);
         multiply_tiles();
         work(other, units);
-        load_left<0>(left);
+        left.template load<0>();
         multiply_tiles();
         work(other, units);
         load_right<0>(right);
@@ -340,37 +362,57 @@ ENGINE_INLINE void product_tile(const char* left, const char* right, int64_t ste
         load_right<2>(right);
         multiply_tiles();
         work(other, units);
-        left += kSplitStep;
+        left.next();
         right += kSplitStep;
         // Without a multiply-add now and then the vector units are switched off after about 2000
         // cycles, and the stores below wait for them for 1300.
         asm volatile("vfmadd231ps %0, %0, %0" : "+v"(awake));
     }
-    if (whole && !t.bias && !t.residual && t.activation == Activation::none) {
-        _tile_stored(0, t.c, row_bytes);
-        _tile_stored(1, t.c + 16, row_bytes);
-        _tile_stored(2, t.c + 16 * t.c_row, row_bytes);
-        _tile_stored(3, t.c + 16 * t.c_row + 16, row_bytes);
+    const bool plain = !t.bias && !t.half[0].residual && t.activation == Activation::none;
+    if (t.whole && plain) {
+        _tile_stored(0, c0, row_bytes);
+        _tile_stored(1, c0 + 16, row_bytes);
+        _tile_stored(2, c1, row_bytes);
+        _tile_stored(3, c1 + 16, row_bytes);
         fence();
         return;
     }
-    alignas(64) float block[32 * 32];
-    _tile_stored(0, block, 128);
-    _tile_stored(1, block + 16, 128);
-    _tile_stored(2, block + 16 * 32, 128);
-    _tile_stored(3, block + 16 * 32 + 16, 128);
+    alignas(64) float block[2][16 * 32];
+    _tile_stored(0, block[0], 128);
+    _tile_stored(1, block[0] + 16, 128);
+    _tile_stored(2, block[1], 128);
+    _tile_stored(3, block[1] + 16, 128);
     fence();
     for (int64_t j = 0; j < t.columns; j += VL) {
         const int n = lanes_left(t.columns - j);
         const vf bias = t.bias ? load_some(t.bias + j, n) : zero();
-        for (int64_t r = 0; r < t.rows; ++r) {
-            float* to = t.c + r * t.c_row + j;
-            vf y = load(block + r * 32 + j) + bias;
-            if (t.accumulate && !whole) y = y + load_some(to, n);
-            if (t.residual) y = y + load_some(t.residual + r * t.residual_row + j, n);
-            store_some(to, activate(t.activation, y), n);
+        for (int h = 0; h < 2; ++h) {
+            const Half& half = t.half[h];
+            for (int64_t r = 0; r < half.rows; ++r) {
+                float* to = half.c + r * t.c_row + j;
+                vf y = load(block[h] + r * 32 + j) + bias;
+                if (t.accumulate && !t.whole) y = y + load_some(to, n);
+                if (half.residual) y = y + load_some(half.residual + r * t.residual_row + j, n);
+                store_some(to, activate(t.activation, y), n);
+            }
         }
     }
+}
+
+// Of up to 32 adjacent rows.
+Target adjacent_rows(float* c, int64_t c_row, int64_t rows, int64_t columns, bool accumulate) {
+    Target t{};
+    const int64_t first = rows < 16 ? rows : 16;
+    t.half[0] = {c, nullptr, first};
+    t.half[1] = {c + 16 * c_row, nullptr, rows - first};
+    t.c_row = c_row, t.columns = columns;
+    t.whole = rows == kSplitLines && columns == kSplitLines;
+    t.accumulate = accumulate;
+    return t;
+}
+
+int64_t panel_columns(int64_t columns, int64_t from) {
+    return columns - from < kSplitLines ? columns - from : kSplitLines;
 }
 
 const TileConfig kConfig;
@@ -400,9 +442,8 @@ void split_product(const SplitProductArgs& g) {
     const int64_t units = (other.units + groups - 1) / groups;
     for (int64_t i = 0; i < g.rows; i += kSplitLines) {
         const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
-        product_tile(g.left + i / kSplitLines * g.left_panel, g.right, g.steps,
-                     {g.c + i * g.c_row, g.c_row, rows, g.columns, g.accumulate, Activation::none,
-                      nullptr, nullptr, 0},
+        product_tile(PanelRows{g.left + i / kSplitLines * g.left_panel}, g.right, g.steps,
+                     adjacent_rows(g.c + i * g.c_row, g.c_row, rows, g.columns, g.accumulate),
                      other, units);
     }
     _tile_release();
@@ -417,15 +458,15 @@ void split_stream(const SplitStreamArgs& g) {
     start_splitting(g, 0, next);
     while (next.units) split_piece(next);
     const auto multiply = [&](int64_t row, int64_t column, auto& other, int64_t units) {
-        const int64_t rest = g.columns - column;
-        product_tile(
-            g.left + row / kSplitLines % 2 * g.steps * kSplitStep,
-            g.right + column / kSplitLines * g.right_panel, g.steps,
-            {g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
-             rest < kSplitLines ? rest : kSplitLines, g.accumulate, g.activation,
-             g.bias ? g.bias + column : nullptr,
-             g.residual ? g.residual + row * g.residual_row + column : nullptr, g.residual_row},
-            other, units);
+        Target t = adjacent_rows(g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
+                                 panel_columns(g.columns, column), g.accumulate);
+        t.activation = g.activation;
+        if (g.bias) t.bias = g.bias + column;
+        t.residual_row = g.residual_row;
+        for (int h = 0; h < 2 && g.residual; ++h)
+            t.half[h].residual = g.residual + (row + 16 * h) * g.residual_row + column;
+        product_tile(PanelRows{g.left + row / kSplitLines % 2 * g.steps * kSplitStep},
+                     g.right + column / kSplitLines * g.right_panel, g.steps, t, other, units);
     };
     if (g.rows <= 2 * kSplitLines) {
         // Few rows: the right factor's way from memory decides, and it is gone once.
@@ -448,6 +489,58 @@ void split_stream(const SplitStreamArgs& g) {
         }
     }
     if (any(is_nan(next.bad))) *g.spoiled = 1;
+    _tile_release();
+}
+
+void split_cells(const SplitCellsArgs& s) {
+    const int low = static_cast<int>(s.length < VL ? s.length : VL);
+    const int high = static_cast<int>(s.length) - low;
+    const bool whole = s.length == kSplitDepth;
+    vf bad = zero();
+    for (int64_t i = 0; i < s.count; ++i) {
+        const float* from = s.src + i * s.step;
+        __m512i parts[3];
+        if (whole)
+            split_pair(load(from), load(from + VL), parts, bad);
+        else
+            split_pair(load_n(from, low), load_n(from + low, high), parts, bad);
+#pragma GCC unroll 3
+        for (int p = 0; p < 3; ++p) _mm512_store_si512(s.cells + p * s.part + i * 64, parts[p]);
+    }
+    if (any(is_nan(bad))) *s.spoiled = 1;
+}
+
+// While a panel of the right factor is multiplied, the next one is fetched.
+void split_cells_product(const SplitCellsProductArgs& g) {
+    TileConfig config;
+    for (int tile = 0; tile < 6; ++tile) config.rows[tile] = static_cast<uint8_t>(g.group_rows);
+    _tile_loadconfig(&config);
+    const int64_t slots = (g.groups + 1) / 2 * 6 * g.step_count;
+    for (int64_t column = 0; column < g.columns; column += kSplitLines) {
+        const char* right = g.right + column / kSplitLines * g.right_panel;
+        const bool last = column + kSplitLines >= g.columns;
+        Fetching ahead{right + g.right_panel, last ? 0 : g.right_panel / 1024};
+        Target t{};
+        t.c_row = g.c_row, t.columns = panel_columns(g.columns, column);
+        t.whole = t.columns == kSplitLines;
+        t.activation = g.activation;
+        t.bias = g.bias ? g.bias + column : nullptr;
+        t.residual_row = g.residual_row;
+        for (int64_t i = 0; i < g.groups; i += 2) {
+            CellRows left{{}, g.steps, g.part, g.pitch};
+            for (int h = 0; h < 2; ++h) {
+                // A last group without a partner is multiplied twice.
+                const int64_t group = i + h < g.groups ? i + h : i;
+                left.first[h] = g.cells + g.starts[group];
+                const int64_t row = g.c_rows[group];
+                t.half[h] = {g.c + row * g.c_row + column,
+                             g.residual ? g.residual + row * g.residual_row + column : nullptr,
+                             g.group_rows};
+            }
+            product_tile(left, right, g.step_count, t, ahead,
+                         (g.right_panel / 1024 + slots - 1) / slots);
+        }
+    }
     _tile_release();
 }
 
