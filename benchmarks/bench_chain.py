@@ -56,7 +56,7 @@ def chain_call(name: str, case: str, threads: int) -> tuple[peers.Engine | peers
         return y
 
     if name == "engine_direct":
-        runner.backend.set_algorithm("conv2d", "direct")  # for good: the process has nothing else to do
+        runner.backend.set_conv_policy("direct")  # for good: the process has nothing else to do
     return runner, call
 
 

@@ -120,7 +120,7 @@ class Engine:
 
 
 class EngineDirect(Engine):
-    """The convolutions without Winograd's form: direct where the engine has that for the pass."""
+    """The convolutions without Winograd's form, as `engine.set_conv_algorithm("direct")` makes them."""
 
     name = "engine_direct"
 
@@ -131,11 +131,11 @@ class EngineDirect(Engine):
         return functools.partial(self.direct, call)
 
     def direct(self, call: Call) -> Any:
-        self.backend.set_algorithm("conv2d", "direct")
+        self.backend.set_conv_policy("direct")
         try:
             return call()
         finally:
-            self.backend.set_algorithm("conv2d", "")
+            self.backend.set_conv_policy("auto")
 
 
 class Torch:

@@ -266,8 +266,9 @@ void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx)
             };
             float* to = strided ? dense.f32() : dx.f32();
             const int64_t row = strided ? c.ic : xp;
-            finite = fills_groups(width) ? run_cells(g, filters, to, row, {})
-                                         : run_split(rows, pointers, filters, to, row, {});
+            finite = taps.size() > 1 && fills_groups(width)
+                         ? run_cells(g, filters, to, row, {})
+                         : run_split(rows, pointers, filters, to, row, {});
         }
         if (!strided || !finite) continue;
         const size_t bytes = static_cast<size_t>(c.ic) * sizeof(float);
