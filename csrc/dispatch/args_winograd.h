@@ -59,6 +59,7 @@ struct WinogradOutputArgs {
     float* dst;
     int64_t dst_pixel, dst_row;
     int32_t rows, columns;
+    bool stream, fence;  // written past the caches; then, visible to all threads when it returns
     // Set to 1 when a result is not finite: the transforms spread one bad pixel over its whole
     // tile.
     int32_t* spoiled;

@@ -107,7 +107,9 @@ inline __attribute__((always_inline)) void tile(const GemmArgs& g, const float* 
                 y = max(y, zero());
             if (g.activation == Activation::relu6) y = min(y, set1(6.0f));
             float* p = c + i * g.c_row + v * VL;
-            if (v == NV - 1)
+            if (g.stream)
+                stream(p, y);
+            else if (v == NV - 1)
                 store_n(p, y, last);
             else
                 store(p, y);
@@ -181,6 +183,7 @@ void gemm(const GemmArgs& g) {
         case 3: panel<3, kRows3>(g); break;
         default: panel<4, kRows4>(g); break;
     }
+    if (g.stream) stream_fence();
     if (!in_registers(g.activation))
         finish({g.c, g.c_row, g.rows, g.columns, nullptr, 0, g.activation, nullptr, nullptr});
 }

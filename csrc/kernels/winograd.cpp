@@ -272,10 +272,15 @@ void output(const WinogradOutputArgs& a) {
                     value =
                         value +
                         load_some(a.residual + i * a.residual_row + j * a.residual_pixel + c, n);
-                store_some(a.dst + i * a.dst_row + j * a.dst_pixel + c,
-                           activate(a.activation, value), n);
+                float* to = a.dst + i * a.dst_row + j * a.dst_pixel + c;
+                value = activate(a.activation, value);
+                if (a.stream && n == VL)
+                    stream(to, value);
+                else
+                    store_some(to, value, n);
             }
     }
+    if (a.fence) stream_fence();
 }
 
 template <class H, class W>

@@ -278,6 +278,8 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     const int64_t rows = c.ow / merged;
     const bool sliced = tap_count * tap_depth * panels.full_width() > (int64_t{32} << 10);
     const int64_t slice = rows >= 10 ? 768 : 192;
+    const bool stream = !sliced && out.activation <= Activation::relu6 &&
+                        streams(y.f32(), yp, c.n * c.oh * c.ow, c.oc) && ocg % 16 == 0;
 
     parallel_for(
         places * shares, product_grain(flops), [&](int64_t begin, int64_t end, int thread) {
@@ -338,6 +340,7 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
                                 g.bias = starts ? at.bias : nullptr;
                                 g.residual = ends || t0 == t1 ? at.residual : nullptr;
                                 g.activation = ends || t0 == t1 ? out.activation : Activation::none;
+                                g.stream = stream;
                                 const int64_t row = (oh - first) * c.stride_h;
                                 g.a = (strip ? own + ((n - n0) * strip_rows + row) * width * c.ic
                                              : x.f32() + (n * c.ih + oh * c.stride_h) * c.iw * xp) +

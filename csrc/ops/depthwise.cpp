@@ -124,12 +124,10 @@ constexpr int64_t kBlockBytes = int64_t{256} << 10;
 // Wider rows than these, or more than the second-level caches hold, come from memory.
 constexpr int64_t kWideBytes = int64_t{36} << 10, kFarBytes = int64_t{4} << 20;
 
-// Whether results are stored past the caches: not where they would stay until they are read.
+// Whether results are stored past the caches.
 bool streams(const DepthwiseArgs& d, int64_t pixels) {
-    const bool aligned = d.channels % 16 == 0 && d.dst_pixel % 16 == 0 &&
-                         reinterpret_cast<uintptr_t>(d.dst) % 64 == 0;
-    return kernels().lanes == 16 && aligned && !d.residual && d.activation <= Activation::relu6 &&
-           pixels * d.channels * static_cast<int64_t>(sizeof(float)) > int64_t{32} << 20;
+    return kernels().lanes == 16 && !d.residual && d.activation <= Activation::relu6 &&
+           engine::streams(d.dst, d.dst_pixel, pixels, d.channels);
 }
 
 }  // namespace

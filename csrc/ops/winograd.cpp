@@ -1,4 +1,5 @@
 #include "ops/winograd.h"
+#include "ops/layout.h"
 
 #include <algorithm>
 #include <atomic>
@@ -277,6 +278,7 @@ bool run(const Problem& q, const Panels& panels, const float* filters,
         kernels().split_stream(g);
         if (bad) spoiled = true;
     };
+    const bool stream = streams(q.dst, q.dst_pixel, q.n * q.oh * q.ow, q.outputs);
     // Rows begin, ... of m, `channels` outputs from `channel` on, to the output.
     const auto finish = [&](int64_t first, int64_t begin, int64_t end, const float* m,
                             int64_t channel, int64_t channels) {
@@ -300,6 +302,8 @@ bool run(const Problem& q, const Panels& panels, const float* filters,
             out.dst_row = q.ow * q.dst_pixel;
             out.rows = static_cast<int32_t>(std::min(f.mh, q.oh - row));
             out.columns = static_cast<int32_t>(std::min(f.mw, q.ow - column));
+            out.stream = stream;
+            out.fence = stream && i + 1 == end;
             out.spoiled = &bad;
             kernels().winograd_output(out);
         }

@@ -303,6 +303,7 @@ struct Target {
     Activation activation;
     const float* bias;
     int64_t residual_row;
+    bool stream;  // past the caches
 };
 
 // The right factor's way from memory, a kibibyte at a time.
@@ -369,7 +370,7 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
         asm volatile("vfmadd231ps %0, %0, %0" : "+v"(awake));
     }
     const bool plain = !t.bias && !t.half[0].residual && t.activation == Activation::none;
-    if (t.whole && plain) {
+    if (t.whole && plain && !t.stream) {
         _tile_stored(0, c0, row_bytes);
         _tile_stored(1, c0 + 16, row_bytes);
         _tile_stored(2, c1, row_bytes);
@@ -393,7 +394,11 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
                 vf y = load(block[h] + r * 32 + j) + bias;
                 if (t.accumulate && !t.whole) y = y + load_some(to, n);
                 if (half.residual) y = y + load_some(half.residual + r * t.residual_row + j, n);
-                store_some(to, activate(t.activation, y), n);
+                y = activate(t.activation, y);
+                if (t.stream && n == VL)
+                    stream(to, y);
+                else
+                    store_some(to, y, n);
             }
         }
     }
@@ -463,6 +468,7 @@ void split_stream(const SplitStreamArgs& g) {
         t.activation = g.activation;
         if (g.bias) t.bias = g.bias + column;
         t.residual_row = g.residual_row;
+        t.stream = g.stream;
         for (int h = 0; h < 2 && g.residual; ++h)
             t.half[h].residual = g.residual + (row + 16 * h) * g.residual_row + column;
         product_tile(PanelRows{g.left + row / kSplitLines % 2 * g.steps * kSplitStep},
@@ -489,6 +495,7 @@ void split_stream(const SplitStreamArgs& g) {
         }
     }
     if (any(is_nan(next.bad))) *g.spoiled = 1;
+    if (g.stream) stream_fence();
     _tile_release();
 }
 
@@ -526,6 +533,7 @@ void split_cells_product(const SplitCellsProductArgs& g) {
         t.activation = g.activation;
         t.bias = g.bias ? g.bias + column : nullptr;
         t.residual_row = g.residual_row;
+        t.stream = g.stream;
         for (int64_t i = 0; i < g.groups; i += 2) {
             CellRows left{{}, g.steps, g.part, g.pitch};
             for (int h = 0; h < 2; ++h) {
@@ -541,6 +549,7 @@ void split_cells_product(const SplitCellsProductArgs& g) {
                          (g.right_panel / 1024 + slots - 1) / slots);
         }
     }
+    if (g.stream) stream_fence();
     _tile_release();
 }
 
