@@ -68,7 +68,6 @@ struct SplitStreamArgs {
     const float* bias;      // or null
     const float* residual;  // or null; element (i, j) at residual[i * residual_row + j]
     int64_t residual_row;
-    bool stream;       // C is written past the caches: its rows and columns are whole cache lines
     int32_t* spoiled;  // as above
 };
 
@@ -101,7 +100,6 @@ struct SplitCellsProductArgs {
     const float* bias;      // or null
     const float* residual;  // or null; as above
     int64_t residual_row;
-    bool stream;  // as above
 };
 
 }  // namespace engine

@@ -10,7 +10,6 @@
 #include "dispatch/table.h"
 #include "ops/conv2d.h"
 #include "ops/conv2d_split.h"
-#include "ops/layout.h"
 #include "ops/split.h"
 
 namespace engine {
@@ -102,7 +101,6 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
     const int64_t line_bytes = (line_pixels * g.channels * 4 + kCell) / kCell * kCell;
     const int64_t own_bytes = line_bytes + 3 * part;
     Workspace scratch(static_cast<size_t>(threads * own_bytes));
-    const bool stream = streams(c, c_row, g.n * g.height * g.width, right.columns);
     std::atomic<int32_t> spoiled{0};
     parallel_for(places * shares, [&](int64_t begin, int64_t end, int thread) {
         char* own = static_cast<char*>(scratch.data()) + thread * own_bytes;
@@ -158,7 +156,6 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
             a.columns = std::min(right.columns, p1 * kSplitLines) - p0 * kSplitLines;
             a.activation = out.activation, a.bias = out.bias;
             a.residual = out.residual, a.residual_row = out.residual_row;
-            a.stream = stream;
             if (!bad) kernels().split_cells_product(a);
         }
         if (bad) spoiled = 1;

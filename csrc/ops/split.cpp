@@ -6,7 +6,6 @@
 
 #include "core/parallel.h"
 #include "dispatch/table.h"
-#include "ops/layout.h"
 
 namespace engine {
 
@@ -156,7 +155,6 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
         block * kSplitLines * right.taps * static_cast<int64_t>(sizeof(float*));
     const int64_t own_bytes = left_bytes + round_up(lines_bytes, 64);
     Workspace scratch(static_cast<size_t>(num_threads() * own_bytes));
-    const bool stream = passes == 1 && streams(c, c_row, rows, right.columns);
     std::atomic<int32_t> spoiled{0};
     parallel_for(blocks * shares, [&](int64_t begin, int64_t end, int thread) {
         char* own = at_offset(scratch, thread * own_bytes);
@@ -176,7 +174,6 @@ bool run_split(int64_t rows, const RowPointers& left, const SplitFactor& right, 
             g.c = c + first * c_row + p0 * kSplitLines;
             g.c_row = c_row;
             g.spoiled = &bad;
-            g.stream = stream;
             for (int64_t t = 0; t < right.taps; ++t) left(t, first, g.rows, lines + t * g.rows);
             for (int64_t pass = 0; pass < passes && !bad; ++pass) {
                 const int64_t tap = pass / tap_parts * pass_taps;

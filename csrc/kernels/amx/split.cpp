@@ -303,7 +303,7 @@ struct Target {
     Activation activation;
     const float* bias;
     int64_t residual_row;
-    bool stream;  // past the caches
+    const float* ahead[2];  // the C of the next product, fetched meanwhile
 };
 
 // The right factor's way from memory, a kibibyte at a time.
@@ -324,12 +324,61 @@ ENGINE_INLINE void work(Other& other, int64_t units) {
     for (int64_t i = 0; i < units && other.units; ++i) split_piece(other);
 }
 
-// After each four tiles so many units of the other work are done.
+// Sums that wait for their epilogue, row by row of both halves. It is done beside the next product.
+struct Finishing {
+    alignas(64) float block[2][16 * 32];
+    Target t;
+    int64_t row = 0, rows = 0;
+};
+
+__attribute__((noinline)) void finish_rows(Finishing& f, int64_t count) {
+    const Target& t = f.t;
+    for (const int64_t end = count < f.rows - f.row ? f.row + count : f.rows; f.row < end;
+         ++f.row) {
+        const bool second = f.row >= t.half[0].rows;
+        const Half& half = t.half[second];
+        const int64_t r = f.row - (second ? t.half[0].rows : 0);
+        for (int64_t j = 0; j < t.columns; j += VL) {
+            const int n = lanes_left(t.columns - j);
+            float* to = half.c + r * t.c_row + j;
+            vf y = load(f.block[second] + r * 32 + j);
+            if (t.bias) y = y + load_some(t.bias + j, n);
+            if (t.accumulate && !t.whole) y = y + load_some(to, n);
+            if (half.residual) y = y + load_some(half.residual + r * t.residual_row + j, n);
+            store_some(to, activate(t.activation, y), n);
+        }
+    }
+}
+
+// Two of them: one is filled while the other waits.
+struct Finishings {
+    Finishing both[2];
+    int turn = 0;
+    Finishing& waiting() { return both[turn]; }
+    Finishing& free() { return both[1 - turn]; }
+    void finish() { finish_rows(waiting(), 2 * kSplitLines); }
+};
+
+// After each four tiles so many units of the other work are done, and some rows of `finishings`.
 template <class Left, class Other>
 ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, const Target& t,
-                                Other& other, int64_t units) {
+                                Finishings& finishings, Other& other, int64_t units) {
     const int64_t row_bytes = t.c_row * static_cast<int64_t>(sizeof(float));
     float *c0 = t.half[0].c, *c1 = t.half[1].c;
+    Finishing& before = finishings.waiting();
+    const int64_t finished = (before.rows - before.row + 6 * steps - 1) / (6 * steps);
+    const float* ahead[2] = {t.ahead[0], t.ahead[1]};
+    const int64_t fetches = (16 + 6 * steps - 1) / (6 * steps);
+    const auto beside = [&]() __attribute__((always_inline)) {
+        work(other, units);
+        if (finished) finish_rows(before, finished);
+        for (int64_t i = 0; i < fetches; ++i)
+            for (int h = 0; h < 2; ++h) {
+                __builtin_prefetch(ahead[h], 1);
+                __builtin_prefetch(ahead[h] + 16, 1);
+                ahead[h] += t.c_row;
+            }
+    };
     fence();
     if (t.whole && t.accumulate) {
         _tile_loadd(0, c0, row_bytes);
@@ -347,22 +396,22 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
         left.template load<2>();
         load_right<0>(right);
         multiply_tiles();
-        work(other, units);
+        beside();
         left.template load<1>();
         multiply_tiles();
-        work(other, units);
+        beside();
         load_right<1>(right);
         multiply_tiles();
-        work(other, units);
+        beside();
         left.template load<0>();
         multiply_tiles();
-        work(other, units);
+        beside();
         load_right<0>(right);
         multiply_tiles();
-        work(other, units);
+        beside();
         load_right<2>(right);
         multiply_tiles();
-        work(other, units);
+        beside();
         left.next();
         right += kSplitStep;
         // Without a multiply-add now and then the vector units are switched off after about 2000
@@ -370,7 +419,7 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
         asm volatile("vfmadd231ps %0, %0, %0" : "+v"(awake));
     }
     const bool plain = !t.bias && !t.half[0].residual && t.activation == Activation::none;
-    if (t.whole && plain && !t.stream) {
+    if (t.whole && plain) {
         _tile_stored(0, c0, row_bytes);
         _tile_stored(1, c0 + 16, row_bytes);
         _tile_stored(2, c1, row_bytes);
@@ -378,30 +427,15 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
         fence();
         return;
     }
-    alignas(64) float block[2][16 * 32];
-    _tile_stored(0, block[0], 128);
-    _tile_stored(1, block[0] + 16, 128);
-    _tile_stored(2, block[1], 128);
-    _tile_stored(3, block[1] + 16, 128);
+    Finishing& after = finishings.free();
+    _tile_stored(0, after.block[0], 128);
+    _tile_stored(1, after.block[0] + 16, 128);
+    _tile_stored(2, after.block[1], 128);
+    _tile_stored(3, after.block[1] + 16, 128);
     fence();
-    for (int64_t j = 0; j < t.columns; j += VL) {
-        const int n = lanes_left(t.columns - j);
-        const vf bias = t.bias ? load_some(t.bias + j, n) : zero();
-        for (int h = 0; h < 2; ++h) {
-            const Half& half = t.half[h];
-            for (int64_t r = 0; r < half.rows; ++r) {
-                float* to = half.c + r * t.c_row + j;
-                vf y = load(block[h] + r * 32 + j) + bias;
-                if (t.accumulate && !t.whole) y = y + load_some(to, n);
-                if (half.residual) y = y + load_some(half.residual + r * t.residual_row + j, n);
-                y = activate(t.activation, y);
-                if (t.stream && n == VL)
-                    stream(to, y);
-                else
-                    store_some(to, y, n);
-            }
-        }
-    }
+    after.t = t;
+    after.row = 0, after.rows = t.half[0].rows + t.half[1].rows;
+    finishings.turn = 1 - finishings.turn;
 }
 
 // Of up to 32 adjacent rows.
@@ -445,12 +479,14 @@ void split_product(const SplitProductArgs& g) {
     for (int64_t i = 0; i < g.other_count; ++i) other.units += units_of(g.others[i]);
     const int64_t groups = 6 * g.steps * ((g.rows + kSplitLines - 1) / kSplitLines);
     const int64_t units = (other.units + groups - 1) / groups;
+    Finishings finishings;
     for (int64_t i = 0; i < g.rows; i += kSplitLines) {
         const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
         product_tile(PanelRows{g.left + i / kSplitLines * g.left_panel}, g.right, g.steps,
                      adjacent_rows(g.c + i * g.c_row, g.c_row, rows, g.columns, g.accumulate),
-                     other, units);
+                     finishings, other, units);
     }
+    finishings.finish();
     _tile_release();
     while (other.units) split_piece(other);
     if (g.other_count && any(is_nan(other.bad))) *g.others->spoiled = 1;
@@ -462,17 +498,21 @@ void split_stream(const SplitStreamArgs& g) {
     next.bad = zero();
     start_splitting(g, 0, next);
     while (next.units) split_piece(next);
+    Finishings finishings;
     const auto multiply = [&](int64_t row, int64_t column, auto& other, int64_t units) {
         Target t = adjacent_rows(g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
                                  panel_columns(g.columns, column), g.accumulate);
         t.activation = g.activation;
         if (g.bias) t.bias = g.bias + column;
         t.residual_row = g.residual_row;
-        t.stream = g.stream;
+        const float* next = column + kSplitLines < g.columns ? t.half[0].c + kSplitLines
+                                                             : g.c + (row + kSplitLines) * g.c_row;
+        t.ahead[0] = next, t.ahead[1] = next + 16 * g.c_row;
         for (int h = 0; h < 2 && g.residual; ++h)
             t.half[h].residual = g.residual + (row + 16 * h) * g.residual_row + column;
         product_tile(PanelRows{g.left + row / kSplitLines % 2 * g.steps * kSplitStep},
-                     g.right + column / kSplitLines * g.right_panel, g.steps, t, other, units);
+                     g.right + column / kSplitLines * g.right_panel, g.steps, t, finishings, other,
+                     units);
     };
     if (g.rows <= 2 * kSplitLines) {
         // Few rows: the right factor's way from memory decides, and it is gone once.
@@ -494,8 +534,8 @@ void split_stream(const SplitStreamArgs& g) {
                 multiply(row, column, next, units);
         }
     }
+    finishings.finish();
     if (any(is_nan(next.bad))) *g.spoiled = 1;
-    if (g.stream) stream_fence();
     _tile_release();
 }
 
@@ -522,6 +562,7 @@ void split_cells_product(const SplitCellsProductArgs& g) {
     TileConfig config;
     for (int tile = 0; tile < 6; ++tile) config.rows[tile] = static_cast<uint8_t>(g.group_rows);
     _tile_loadconfig(&config);
+    Finishings finishings;
     const int64_t slots = (g.groups + 1) / 2 * 6 * g.step_count;
     for (int64_t column = 0; column < g.columns; column += kSplitLines) {
         const char* right = g.right + column / kSplitLines * g.right_panel;
@@ -533,7 +574,6 @@ void split_cells_product(const SplitCellsProductArgs& g) {
         t.activation = g.activation;
         t.bias = g.bias ? g.bias + column : nullptr;
         t.residual_row = g.residual_row;
-        t.stream = g.stream;
         for (int64_t i = 0; i < g.groups; i += 2) {
             CellRows left{{}, g.steps, g.part, g.pitch};
             for (int h = 0; h < 2; ++h) {
@@ -544,12 +584,16 @@ void split_cells_product(const SplitCellsProductArgs& g) {
                 t.half[h] = {g.c + row * g.c_row + column,
                              g.residual ? g.residual + row * g.residual_row + column : nullptr,
                              g.group_rows};
+                const bool more = i + 2 < g.groups;
+                const int64_t next =
+                    more ? (i + 2 + h < g.groups ? i + 2 + h : i + 2) : (h < g.groups ? h : 0);
+                t.ahead[h] = g.c + g.c_rows[next] * g.c_row + column + (more ? 0 : kSplitLines);
             }
-            product_tile(left, right, g.step_count, t, ahead,
+            product_tile(left, right, g.step_count, t, finishings, ahead,
                          (g.right_panel / 1024 + slots - 1) / slots);
         }
     }
-    if (g.stream) stream_fence();
+    finishings.finish();
     _tile_release();
 }
 
