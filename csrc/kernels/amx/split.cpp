@@ -303,7 +303,7 @@ struct Target {
     Activation activation;
     const float* bias;
     int64_t residual_row;
-    const float* ahead[2];  // the C of the next product, fetched meanwhile
+    Half ahead[2];  // of the next product, fetched meanwhile
 };
 
 // The right factor's way from memory, a kibibyte at a time.
@@ -324,60 +324,31 @@ ENGINE_INLINE void work(Other& other, int64_t units) {
     for (int64_t i = 0; i < units && other.units; ++i) split_piece(other);
 }
 
-// Sums that wait for their epilogue, row by row of both halves. It is done beside the next product.
-struct Finishing {
-    alignas(64) float block[2][16 * 32];
-    Target t;
-    int64_t row = 0, rows = 0;
-};
-
-__attribute__((noinline)) void finish_rows(Finishing& f, int64_t count) {
-    const Target& t = f.t;
-    for (const int64_t end = count < f.rows - f.row ? f.row + count : f.rows; f.row < end;
-         ++f.row) {
-        const bool second = f.row >= t.half[0].rows;
-        const Half& half = t.half[second];
-        const int64_t r = f.row - (second ? t.half[0].rows : 0);
-        for (int64_t j = 0; j < t.columns; j += VL) {
-            const int n = lanes_left(t.columns - j);
-            float* to = half.c + r * t.c_row + j;
-            vf y = load(f.block[second] + r * 32 + j);
-            if (t.bias) y = y + load_some(t.bias + j, n);
-            if (t.accumulate && !t.whole) y = y + load_some(to, n);
-            if (half.residual) y = y + load_some(half.residual + r * t.residual_row + j, n);
-            store_some(to, activate(t.activation, y), n);
-        }
-    }
-}
-
-// Two of them: one is filled while the other waits.
-struct Finishings {
-    Finishing both[2];
-    int turn = 0;
-    Finishing& waiting() { return both[turn]; }
-    Finishing& free() { return both[1 - turn]; }
-    void finish() { finish_rows(waiting(), 2 * kSplitLines); }
-};
-
-// After each four tiles so many units of the other work are done, and some rows of `finishings`.
+// After each four tiles so many units of the other work are done.
 template <class Left, class Other>
 ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, const Target& t,
-                                Finishings& finishings, Other& other, int64_t units) {
+                                Other& other, int64_t units) {
     const int64_t row_bytes = t.c_row * static_cast<int64_t>(sizeof(float));
     float *c0 = t.half[0].c, *c1 = t.half[1].c;
-    Finishing& before = finishings.waiting();
-    const int64_t finished = (before.rows - before.row + 6 * steps - 1) / (6 * steps);
-    const float* ahead[2] = {t.ahead[0], t.ahead[1]};
+    Half ahead[2] = {t.ahead[0], t.ahead[1]};
     const int64_t fetches = (16 + 6 * steps - 1) / (6 * steps);
+    int64_t unfetched = 16;
+    // Without it a line of C that is not in the caches is waited for when the tile is stored.
+    const auto fetch_row = [&](Half& h) __attribute__((always_inline)) {
+        __builtin_prefetch(h.c, 1);
+        __builtin_prefetch(h.c + 16, 1);
+        h.c += t.c_row;
+        if (!h.residual) return;
+        __builtin_prefetch(h.residual);
+        __builtin_prefetch(h.residual + 16);
+        h.residual += t.residual_row;
+    };
     const auto beside = [&]() __attribute__((always_inline)) {
         work(other, units);
-        if (finished) finish_rows(before, finished);
-        for (int64_t i = 0; i < fetches; ++i)
-            for (int h = 0; h < 2; ++h) {
-                __builtin_prefetch(ahead[h], 1);
-                __builtin_prefetch(ahead[h] + 16, 1);
-                ahead[h] += t.c_row;
-            }
+        for (int64_t i = 0; i < fetches && unfetched; ++i, --unfetched) {
+            fetch_row(ahead[0]);
+            fetch_row(ahead[1]);
+        }
     };
     fence();
     if (t.whole && t.accumulate) {
@@ -427,27 +398,33 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
         fence();
         return;
     }
-    Finishing& after = finishings.free();
-    _tile_stored(0, after.block[0], 128);
-    _tile_stored(1, after.block[0] + 16, 128);
-    _tile_stored(2, after.block[1], 128);
-    _tile_stored(3, after.block[1] + 16, 128);
+    alignas(64) float block[2][16 * 32];
+    _tile_stored(0, block[0], 128);
+    _tile_stored(1, block[0] + 16, 128);
+    _tile_stored(2, block[1], 128);
+    _tile_stored(3, block[1] + 16, 128);
     fence();
-    after.t = t;
-    after.row = 0, after.rows = t.half[0].rows + t.half[1].rows;
-    finishings.turn = 1 - finishings.turn;
+    for (int64_t j = 0; j < t.columns; j += VL) {
+        const int n = lanes_left(t.columns - j);
+        const vf bias = t.bias ? load_some(t.bias + j, n) : zero();
+        for (int h = 0; h < 2; ++h) {
+            const Half& half = t.half[h];
+            for (int64_t r = 0; r < half.rows; ++r) {
+                float* to = half.c + r * t.c_row + j;
+                vf y = load(block[h] + r * 32 + j) + bias;
+                if (t.accumulate && !t.whole) y = y + load_some(to, n);
+                if (half.residual) y = y + load_some(half.residual + r * t.residual_row + j, n);
+                store_some(to, activate(t.activation, y), n);
+            }
+        }
+    }
 }
 
-// Of up to 32 adjacent rows.
-Target adjacent_rows(float* c, int64_t c_row, int64_t rows, int64_t columns, bool accumulate) {
-    Target t{};
-    const int64_t first = rows < 16 ? rows : 16;
-    t.half[0] = {c, nullptr, first};
-    t.half[1] = {c + 16 * c_row, nullptr, rows - first};
-    t.c_row = c_row, t.columns = columns;
-    t.whole = rows == kSplitLines && columns == kSplitLines;
-    t.accumulate = accumulate;
-    return t;
+// Rows [row, row + rows) of C from a column on.
+template <class Args>
+Half rows_of(const Args& g, int64_t row, int64_t rows, int64_t column) {
+    return {g.c + row * g.c_row + column,
+            g.residual ? g.residual + row * g.residual_row + column : nullptr, rows};
 }
 
 int64_t panel_columns(int64_t columns, int64_t from) {
@@ -479,14 +456,18 @@ void split_product(const SplitProductArgs& g) {
     for (int64_t i = 0; i < g.other_count; ++i) other.units += units_of(g.others[i]);
     const int64_t groups = 6 * g.steps * ((g.rows + kSplitLines - 1) / kSplitLines);
     const int64_t units = (other.units + groups - 1) / groups;
-    Finishings finishings;
     for (int64_t i = 0; i < g.rows; i += kSplitLines) {
         const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
-        product_tile(PanelRows{g.left + i / kSplitLines * g.left_panel}, g.right, g.steps,
-                     adjacent_rows(g.c + i * g.c_row, g.c_row, rows, g.columns, g.accumulate),
-                     finishings, other, units);
+        Target t{};
+        t.half[0] = {g.c + i * g.c_row, nullptr, rows < 16 ? rows : 16};
+        t.half[1] = {g.c + (i + 16) * g.c_row, nullptr, rows - t.half[0].rows};
+        t.ahead[0] = t.half[0], t.ahead[1] = t.half[1];
+        t.c_row = g.c_row, t.columns = g.columns;
+        t.whole = rows == kSplitLines && g.columns == kSplitLines;
+        t.accumulate = g.accumulate;
+        product_tile(PanelRows{g.left + i / kSplitLines * g.left_panel}, g.right, g.steps, t, other,
+                     units);
     }
-    finishings.finish();
     _tile_release();
     while (other.units) split_piece(other);
     if (g.other_count && any(is_nan(other.bad))) *g.others->spoiled = 1;
@@ -498,21 +479,24 @@ void split_stream(const SplitStreamArgs& g) {
     next.bad = zero();
     start_splitting(g, 0, next);
     while (next.units) split_piece(next);
-    Finishings finishings;
     const auto multiply = [&](int64_t row, int64_t column, auto& other, int64_t units) {
-        Target t = adjacent_rows(g.c + row * g.c_row + column, g.c_row, rows_from(g, row),
-                                 panel_columns(g.columns, column), g.accumulate);
+        const int64_t rows = rows_from(g, row), first = rows < 16 ? rows : 16;
+        const bool more = column + kSplitLines < g.columns;
+        const int64_t next_row = more ? row : row + kSplitLines;
+        const int64_t next_column = more ? column + kSplitLines : 0;
+        Target t{};
+        t.half[0] = rows_of(g, row, first, column);
+        t.half[1] = rows_of(g, row + 16, rows - first, column);
+        t.ahead[0] = rows_of(g, next_row, 16, next_column);
+        t.ahead[1] = rows_of(g, next_row + 16, 16, next_column);
+        t.c_row = g.c_row, t.columns = panel_columns(g.columns, column);
+        t.whole = rows == kSplitLines && t.columns == kSplitLines;
+        t.accumulate = g.accumulate;
         t.activation = g.activation;
         if (g.bias) t.bias = g.bias + column;
         t.residual_row = g.residual_row;
-        const float* next = column + kSplitLines < g.columns ? t.half[0].c + kSplitLines
-                                                             : g.c + (row + kSplitLines) * g.c_row;
-        t.ahead[0] = next, t.ahead[1] = next + 16 * g.c_row;
-        for (int h = 0; h < 2 && g.residual; ++h)
-            t.half[h].residual = g.residual + (row + 16 * h) * g.residual_row + column;
         product_tile(PanelRows{g.left + row / kSplitLines % 2 * g.steps * kSplitStep},
-                     g.right + column / kSplitLines * g.right_panel, g.steps, t, finishings, other,
-                     units);
+                     g.right + column / kSplitLines * g.right_panel, g.steps, t, other, units);
     };
     if (g.rows <= 2 * kSplitLines) {
         // Few rows: the right factor's way from memory decides, and it is gone once.
@@ -534,7 +518,6 @@ void split_stream(const SplitStreamArgs& g) {
                 multiply(row, column, next, units);
         }
     }
-    finishings.finish();
     if (any(is_nan(next.bad))) *g.spoiled = 1;
     _tile_release();
 }
@@ -557,43 +540,47 @@ void split_cells(const SplitCellsArgs& s) {
     if (any(is_nan(bad))) *s.spoiled = 1;
 }
 
-// While a panel of the right factor is multiplied, the next one is fetched.
+// Panel by panel, each of which stays in the second-level cache for all groups while the next one
+// is fetched; or, when they stay there together, group by group, so that C is written in order.
 void split_cells_product(const SplitCellsProductArgs& g) {
+    constexpr int64_t kTogether = int64_t{256} << 10;
     TileConfig config;
     for (int tile = 0; tile < 6; ++tile) config.rows[tile] = static_cast<uint8_t>(g.group_rows);
     _tile_loadconfig(&config);
-    Finishings finishings;
-    const int64_t slots = (g.groups + 1) / 2 * 6 * g.step_count;
-    for (int64_t column = 0; column < g.columns; column += kSplitLines) {
-        const char* right = g.right + column / kSplitLines * g.right_panel;
-        const bool last = column + kSplitLines >= g.columns;
-        Fetching ahead{right + g.right_panel, last ? 0 : g.right_panel / 1024};
+    const int64_t pairs = (g.groups + 1) / 2, panels = (g.columns + kSplitLines - 1) / kSplitLines;
+    const int64_t products = pairs * panels, panel_units = g.right_panel / 1024;
+    const bool by_groups = panels * g.right_panel <= kTogether;
+    const auto pair_of = [&](int64_t i) { return by_groups ? i / panels : i % pairs; };
+    const auto panel_of = [&](int64_t i) { return by_groups ? i % panels : i / pairs; };
+    // Half h of product i. A last group without a partner is multiplied twice.
+    const auto group_of = [&](int64_t i, int h) {
+        const int64_t group = 2 * pair_of(i) + h;
+        return group < g.groups ? group : group - 1;
+    };
+    const auto half_of = [&](int64_t i, int h) {
+        return rows_of(g, g.c_rows[group_of(i, h)], g.group_rows, panel_of(i) * kSplitLines);
+    };
+    Fetching ahead{g.right, 0};
+    for (int64_t i = 0; i < products; ++i) {
+        const int64_t p = panel_of(i), column = p * kSplitLines;
+        const char* right = g.right + p * g.right_panel;
+        if (!by_groups && pair_of(i) == 0 && p + 1 < panels)
+            ahead = {right + g.right_panel, panel_units};
+        CellRows left{{}, g.steps, g.part, g.pitch};
         Target t{};
+        for (int h = 0; h < 2; ++h) {
+            left.first[h] = g.cells + g.starts[group_of(i, h)];
+            t.half[h] = half_of(i, h);
+            t.ahead[h] = half_of(i + 1 < products ? i + 1 : i, h);
+        }
         t.c_row = g.c_row, t.columns = panel_columns(g.columns, column);
         t.whole = t.columns == kSplitLines;
         t.activation = g.activation;
         t.bias = g.bias ? g.bias + column : nullptr;
         t.residual_row = g.residual_row;
-        for (int64_t i = 0; i < g.groups; i += 2) {
-            CellRows left{{}, g.steps, g.part, g.pitch};
-            for (int h = 0; h < 2; ++h) {
-                // A last group without a partner is multiplied twice.
-                const int64_t group = i + h < g.groups ? i + h : i;
-                left.first[h] = g.cells + g.starts[group];
-                const int64_t row = g.c_rows[group];
-                t.half[h] = {g.c + row * g.c_row + column,
-                             g.residual ? g.residual + row * g.residual_row + column : nullptr,
-                             g.group_rows};
-                const bool more = i + 2 < g.groups;
-                const int64_t next =
-                    more ? (i + 2 + h < g.groups ? i + 2 + h : i + 2) : (h < g.groups ? h : 0);
-                t.ahead[h] = g.c + g.c_rows[next] * g.c_row + column + (more ? 0 : kSplitLines);
-            }
-            product_tile(left, right, g.step_count, t, finishings, ahead,
-                         (g.right_panel / 1024 + slots - 1) / slots);
-        }
+        const int64_t slots = pairs * 6 * g.step_count;
+        product_tile(left, right, g.step_count, t, ahead, (panel_units + slots - 1) / slots);
     }
-    finishings.finish();
     _tile_release();
 }
 
