@@ -93,7 +93,7 @@ struct UnaryArgs {
     void* dst;  // float, or one byte per element where the list says b8
     int64_t n, rows, src_row, dst_row;
     float p0, p1;
-    bool stream;
+    bool stream = false;
 };
 
 struct UnaryBackwardArgs {
@@ -103,7 +103,7 @@ struct UnaryBackwardArgs {
     float* dx;
     int64_t n, rows, dy_row, saved_row, dx_row;
     float p0, p1;
-    bool stream;
+    bool stream = false;
 };
 
 struct BinaryArgs {
@@ -113,7 +113,7 @@ struct BinaryArgs {
     void* dst;  // float, or one byte per element where the list says b8
     int64_t n, rows, a_row, b_row, dst_row;
     int32_t a_step, b_step;  // 0 or 1
-    bool stream;
+    bool stream = false;
 };
 
 struct WhereArgs {

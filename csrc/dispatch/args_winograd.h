@@ -59,10 +59,11 @@ struct WinogradOutputArgs {
     float* dst;
     int64_t dst_pixel, dst_row;
     int32_t rows, columns;
-    bool stream, fence;  // written past the caches; then, visible to all threads when it returns
     // Set to 1 when a result is not finite: the transforms spread one bad pixel over its whole
     // tile.
     int32_t* spoiled;
+    // Written past the caches, whole cache lines; fence: visible to all threads on return.
+    bool stream = false, fence = false;
 };
 
 // One tile of the output's gradient: dst[e * plane + c] = (A g A^T)[e], g the tile's pixels.

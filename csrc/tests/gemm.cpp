@@ -90,6 +90,24 @@ TEST(gemm_epilogues_taps_and_depths) {
                               side);
 }
 
+TEST(gemm_past_the_caches_writes_the_same) {
+    const int64_t columns = 2 * kernels().lanes, rows = 31, depth = 40, tap = 0;
+    Guarded<float> a(rows * depth, Against::end), b(depth * columns, Against::end);
+    Numbers numbers(7);
+    numbers.fill(a);
+    numbers.fill(b);
+    Guarded<float> c(rows * columns, Against::start), past(rows * columns, Against::start);
+    engine::GemmArgs g{};
+    g.a = a, g.a_row = depth, g.a_depth = 1, g.taps = &tap, g.tap_count = 1, g.depth = depth;
+    g.b = b, g.b_row = columns, g.c_row = columns, g.rows = rows, g.columns = columns;
+    g.vectors = 2, g.activation = Activation::relu;
+    g.c = c;
+    kernels().gemm(g);
+    g.c = past, g.stream = true;
+    kernels().gemm(g);
+    for (int64_t i = 0; i < c.size(); ++i) CHECK_EQUAL(past[i], c[i]);
+}
+
 TEST(gemm_without_rows_or_columns_does_nothing) {
     engine::GemmArgs g{};
     g.vectors = 1;

@@ -120,7 +120,81 @@ void check_stream(int64_t rows, int64_t columns, int64_t taps, int64_t depth, bo
         }
 }
 
+// Groups of rows of an image, a step for each of two taps side by side and each 32 of the depth.
+void check_cells(int64_t groups, int64_t group_rows, int64_t columns, int64_t depth,
+                 bool with_epilogue, Against side) {
+    engine_test::describe(groups, " groups of ", group_rows, " rows, ", columns, " columns, depth ",
+                          depth);
+    constexpr int64_t kTaps = 2;
+    const int64_t width = group_rows + kTaps - 1, blocks = steps_of(depth);
+    const int64_t cells = groups * blocks * width, part = cells * 64;
+    Guarded<float> x(groups * width * depth, side);
+    Numbers(6).fill(x);
+    x.freeze();
+    Guarded<char> split(3 * part, Against::start);
+    int32_t spoiled = 0;
+    std::vector<int64_t> starts, c_rows, steps;
+    for (int64_t i = 0; i < groups; ++i) {
+        for (int64_t b = 0; b < blocks; ++b)
+            kernels().split_cells({x.data() + i * width * depth + b * kSplitDepth, depth, width,
+                                   std::min<int64_t>(kSplitDepth, depth - b * kSplitDepth),
+                                   split.data() + (i * blocks + b) * width * 64, part, &spoiled});
+        starts.push_back(i * blocks * width * 64);
+        c_rows.push_back((groups - 1 - i) * group_rows);  // in any order
+    }
+    CHECK_EQUAL(spoiled, 0);
+    for (int64_t t = 0; t < kTaps; ++t)
+        for (int64_t b = 0; b < blocks; ++b) steps.push_back((b * width + t) * 64);
+    const int64_t panels = (columns + kSplitLines - 1) / kSplitLines, c_row = columns + 2;
+    Panel right(panels * kTaps * blocks);
+    std::vector<std::unique_ptr<Factor>> w;  // of panel p, tap t
+    for (int64_t p = 0; p < panels; ++p)
+        for (int64_t t = 0; t < kTaps; ++t) {
+            const int64_t lines = std::min<int64_t>(kSplitLines, columns - p * kSplitLines);
+            w.push_back(std::make_unique<Factor>(lines, depth, true, 100 + p * 16 + t, side));
+            fill(*w.back(), true, right.data() + (p * kTaps + t) * blocks * kSplitStep);
+        }
+    const int64_t rows = groups * group_rows;
+    Guarded<float> c((rows - 1) * c_row + columns, side), bias(columns, side);
+    Guarded<float> residual(rows * columns, side);
+    for (auto* buffer : {&c, &bias, &residual}) Numbers(4).fill(*buffer);
+    SplitCellsProductArgs g{};
+    g.cells = split.data(), g.part = part, g.pitch = 64;
+    g.starts = starts.data(), g.c_rows = c_rows.data();
+    g.groups = groups, g.group_rows = group_rows;
+    g.steps = steps.data(), g.step_count = kTaps * blocks;
+    g.right = right.data(), g.right_panel = kTaps * blocks * kSplitStep;
+    g.c = c, g.c_row = c_row, g.columns = columns;
+    if (with_epilogue) {
+        g.bias = bias, g.residual = residual, g.residual_row = columns;
+        g.activation = Activation::relu;
+    }
+    kernels().split_cells_product(g);
+    for (int64_t i = 0; i < groups; ++i)
+        for (int64_t r = 0; r < group_rows; ++r)
+            for (int64_t j = 0; j < columns; ++j) {
+                const int64_t row = c_rows[static_cast<size_t>(i)] + r;
+                double sum = with_epilogue ? bias[j] + residual[row * columns + j] : 0.0;
+                for (int64_t t = 0; t < kTaps; ++t)
+                    for (int64_t k = 0; k < depth; ++k)
+                        sum += double{x[((i * width) + r + t) * depth + k]} *
+                               w[static_cast<size_t>(j / kSplitLines * kTaps + t)]->at(
+                                   j % kSplitLines, k);
+                if (with_epilogue) sum = std::max(sum, 0.0);
+                CHECK_CLOSE(c[row * c_row + j], sum, sum_tolerance(kTaps * depth));
+            }
+}
+
 }  // namespace
+
+TEST(split_cells_of_groups_and_epilogues) {
+    for (Against side : {Against::end, Against::start})
+        for (int64_t groups : {1, 2, 5})
+            for (int64_t group_rows : {1, 7, 12, 16})
+                for (int64_t columns : {9, 32, 70})
+                    for (int64_t depth : {3, 32, 45, 960})
+                        check_cells(groups, group_rows, columns, depth, columns == 70, side);
+}
 
 TEST(split_products_of_ragged_panels) {
     for (Against side : {Against::end, Against::start})
@@ -183,4 +257,13 @@ TEST(split_reports_what_is_not_finite) {
                                      right, panel.data(), &spoiled});
                     CHECK_EQUAL(spoiled, 1);
                 }
+    for (float value : {std::nanf(""), INFINITY, 3.4e38f})
+        for (int64_t at : {0, 15, 16, 31, 40}) {
+            std::vector<float> numbers(64, 1.0f);
+            numbers[static_cast<size_t>(at)] = value;
+            Panel cells(1);
+            int32_t spoiled = 0;
+            kernels().split_cells({numbers.data(), 30, 2, 30, cells.data(), 128, &spoiled});
+            CHECK_EQUAL(spoiled, 1);
+        }
 }
