@@ -124,10 +124,11 @@ constexpr int64_t kBlockBytes = int64_t{256} << 10;
 // Wider rows than these, or more than the second-level caches hold, come from memory.
 constexpr int64_t kWideBytes = int64_t{36} << 10, kFarBytes = int64_t{4} << 20;
 
-// Whether results are stored past the caches.
+// Whether results are stored past the caches. From 16 MiB on, the same call again and again is 30 %
+// slower, a network up to 20 % faster at some sizes.
 bool streams(const DepthwiseArgs& d, int64_t pixels) {
     return kernels().lanes == 16 && !d.residual && d.activation <= Activation::relu6 &&
-           engine::streams(d.dst, d.dst_pixel, pixels, d.channels);
+           engine::streams(d.dst, d.dst_pixel, pixels, d.channels, 2 * kStreamBytes);
 }
 
 }  // namespace

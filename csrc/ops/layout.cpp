@@ -192,11 +192,10 @@ bool streams(const Array& a, int64_t channels) {
     return bytes >= kStreamBytes && can_stream(a, channels);
 }
 
-bool streams(const float* to, int64_t row, int64_t rows, int64_t columns) {
+bool streams(const float* to, int64_t row, int64_t rows, int64_t columns, int64_t least) {
     const int64_t floats = kAlignment / sizeof(float);
-    return rows * columns * static_cast<int64_t>(sizeof(float)) >= kStreamBytes &&
-           columns % floats == 0 && row % floats == 0 &&
-           reinterpret_cast<uintptr_t>(to) % kAlignment == 0;
+    return rows * columns * static_cast<int64_t>(sizeof(float)) >= least && columns % floats == 0 &&
+           row % floats == 0 && reinterpret_cast<uintptr_t>(to) % kAlignment == 0;
 }
 
 Array copy(const Array& a) {
