@@ -44,6 +44,11 @@ struct SplitProductArgs {
     // Panels to be split by depth meanwhile.
     const SplitArgs* others;
     int64_t other_count;
+    // Rows that are split later: of each so many lines of 64 bytes are fetched meanwhile.
+    struct Rows {
+        const float* const* rows;
+        int64_t count, lines;
+    } later[2] = {};
 };
 
 // The same for a left factor that is still to be split, and with an epilogue. While the tiles of a

@@ -242,6 +242,7 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
         char* own_right = own + 2 * block * panel_bytes;
         int32_t bad = 0;
         const float *a_rows[2][kPassDepth], *b_rows[2][kPassDepth];
+        const float *later_a[kPassDepth], *later_b[kPassDepth];
         for (int64_t item = begin; item < end && !bad; ++item) {
             const int64_t part = item / (m_blocks * n_shares);
             const int64_t mb = item / n_shares % m_blocks, share = item % n_shares;
@@ -310,6 +311,16 @@ bool run_split_transposed(const RowPointers& a, int64_t m, const RowPointers& b,
                     g.accumulate = p > p0;
                     g.others = jobs;
                     g.other_count = job_count;
+                    // A share of the rows of the pass after next: they come from memory in order,
+                    // which panels of their columns would not. (Taps share pixels.)
+                    if (p + 2 < p1) {
+                        const int64_t n0 = count(p + 2) * (q - q0) / (q1 - q0);
+                        const int64_t n1 = count(p + 2) * (q - q0 + 1) / (q1 - q0);
+                        a(0, (p + 2) * kPassDepth + n0, n1 - n0, later_a);
+                        b(taps / 2, (p + 2) * kPassDepth + n0, n1 - n0, later_b);
+                        g.later[0] = {later_a, n1 - n0, (m + 15) / 16};
+                        g.later[1] = {later_b, n1 - n0, (columns + 15) / 16};
+                    }
                     kernels().split_product(g);
                 }
             }

@@ -108,7 +108,36 @@ ENGINE_INLINE void split_lines(const SplitArgs& s, int64_t line, int64_t k, char
 // instructions, small enough to stand between two products: four times four pairs of depths, then,
 // for the left factor, three transposes.
 constexpr int kPairUnits = 4, kTurnUnits = 3;
-constexpr int64_t kFetchedAhead = 2 * kSplitDepth;
+
+// Pairs [first, first + 4) of a step: rows[i] and rows[i + 16], `n` numbers from `offset` on;
+// `there` rows are there.
+template <bool WHOLE>
+ENGINE_INLINE void split_pairs(const SplitArgs& s, const float* const* rows, int64_t offset, int n,
+                               int64_t there, int first, char* tile, Parts& turned, vf& bad) {
+    const bool right = s.right;
+    vf spoiled = bad;
+#pragma GCC unroll 4
+    for (int i = first; i < first + 4; ++i) {
+        vf pair[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
+            const int64_t row = i + 16 * j;
+            if (WHOLE)
+                pair[j] = load(rows[row] + offset);
+            else
+                pair[j] = row < there ? load_some(rows[row] + offset, n) : zero();
+        }
+        __m512i parts[3];
+        split_pair(pair[0], pair[1], parts, spoiled);
+#pragma GCC unroll 3
+        for (int p = 0; p < 3; ++p)
+            if (right)
+                _mm512_store_si512(tile + p * kSplitPart + i * 64, parts[p]);
+            else
+                turned.part[p][i] = parts[p];
+    }
+    bad = spoiled;
+}
 
 ENGINE_INLINE void split_unit(const SplitArgs& s, int64_t line, int64_t k, int unit, char* tile,
                               Parts& turned, vf& bad) {
@@ -117,25 +146,13 @@ ENGINE_INLINE void split_unit(const SplitArgs& s, int64_t line, int64_t k, int u
         store_transposed(turned.part[p], tile + p * kSplitPart);
         return;
     }
-    const int64_t rest = s.length - line;
-    const int n = static_cast<int>(rest < 0 ? 0 : rest < 16 ? rest : 16);
-    for (int i = unit * 4; i < unit * 4 + 4; ++i) {
-        vf rows[2];
-#pragma GCC unroll 2
-        for (int j = 0; j < 2; ++j) {
-            const int64_t depth = k + 16 * j + i, ahead = depth + kFetchedAhead;
-            if (ahead < s.count) __builtin_prefetch(s.rows[ahead] + s.first + line);
-            rows[j] = depth >= s.count ? zero() : load_some(s.rows[depth] + s.first + line, n);
-        }
-        __m512i parts[3];
-        split_pair(rows[0], rows[1], parts, bad);
-#pragma GCC unroll 3
-        for (int p = 0; p < 3; ++p)
-            if (s.right)
-                _mm512_store_si512(tile + p * kSplitPart + i * 64, parts[p]);
-            else
-                turned.part[p][i] = parts[p];
-    }
+    const float* const* rows = s.rows + k;
+    const int64_t rest = s.length - line, there = s.count - k, offset = s.first + line;
+    if (rest >= VL && there >= kSplitDepth)
+        split_pairs<true>(s, rows, offset, VL, there, 4 * unit, tile, turned, bad);
+    else
+        split_pairs<false>(s, rows, offset, rest < 0 ? 0 : lanes_left(rest), there, 4 * unit, tile,
+                           turned, bad);
 }
 
 struct TileConfig {
@@ -266,7 +283,21 @@ struct SplittingDepths {
     int unit;
     Parts turned;
     vf bad;
+    // Rows to be fetched, so many lines after each four tiles; the next line of all.
+    const SplitProductArgs::Rows* later;
+    int64_t lists, lines, row, line_of_row;
 };
+
+__attribute__((noinline)) void fetch_lines(SplittingDepths& b) {
+    for (int64_t i = 0; i < b.lines && b.lists; ++i) {
+        __builtin_prefetch(b.later->rows[b.row] + b.line_of_row * 16, 0, 2);
+        if (++b.line_of_row < b.later->lines) continue;
+        b.line_of_row = 0;
+        if (++b.row < b.later->count) continue;
+        b.row = 0;
+        ++b.later, --b.lists;
+    }
+}
 
 ENGINE_INLINE int64_t units_of(const SplitArgs& s) {
     return (s.count + kSplitDepth - 1) / kSplitDepth * 2 *
@@ -320,8 +351,16 @@ ENGINE_INLINE void split_piece(Fetching& b) {
 }
 
 template <class Other>
+ENGINE_INLINE void fetch_later(Other&) {}
+
+ENGINE_INLINE void fetch_later(SplittingDepths& b) {
+    if (b.lists) fetch_lines(b);
+}
+
+template <class Other>
 ENGINE_INLINE void work(Other& other, int64_t units) {
     for (int64_t i = 0; i < units && other.units; ++i) split_piece(other);
+    fetch_later(other);
 }
 
 // After each four tiles so many units of the other work are done.
@@ -437,7 +476,7 @@ const TileConfig kConfig;
 
 void split(const SplitArgs& s) {
     if (s.by_depth) {
-        SplittingDepths work{&s, units_of(s), 0, 0, 0, {}, zero()};
+        SplittingDepths work{&s, units_of(s), 0, 0, 0, {}, zero(), nullptr, 0, 0, 0, 0};
         while (work.units) split_piece(work);
         if (any(is_nan(work.bad))) *s.spoiled = 1;
         return;
@@ -452,9 +491,15 @@ void split(const SplitArgs& s) {
 
 void split_product(const SplitProductArgs& g) {
     _tile_loadconfig(&kConfig);
-    SplittingDepths other{g.others, 0, 0, 0, 0, {}, zero()};
+    SplittingDepths other{g.others, 0, 0, 0, 0, {}, zero(), g.later, 0, 0, 0, 0};
+    int64_t lines = 0;
     for (int64_t i = 0; i < g.other_count; ++i) other.units += units_of(g.others[i]);
+    while (other.lists < 2 && g.later[other.lists].count) {
+        lines += g.later[other.lists].count * g.later[other.lists].lines;
+        ++other.lists;
+    }
     const int64_t groups = 6 * g.steps * ((g.rows + kSplitLines - 1) / kSplitLines);
+    other.lines = (lines + groups - 1) / groups;
     const int64_t units = (other.units + groups - 1) / groups;
     for (int64_t i = 0; i < g.rows; i += kSplitLines) {
         const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
