@@ -25,6 +25,7 @@ def _settings() -> Iterator[None]:
     B.set_autotune(False)
     B.set_tuned_choices({})
     B.set_algorithm("conv2d", "")
+    B.set_split_products(None)
 
 
 def operands() -> tuple[B.Array, B.Array, B.Array]:
@@ -61,6 +62,7 @@ EVERY = {"conv2d", "conv2d_backward_data", "conv2d_backward_weight"}
 
 
 def test_direct_forbids_winograd_in_every_direction_and_auto_allows_it() -> None:
+    B.set_split_products(False)  # where there are matrix tiles, direct may mean these
     winograd, direct = forced("winograd"), forced("direct")
     assert not same(winograd, direct), "the problem does not tell the algorithms apart"
     engine.set_conv_algorithm("direct")
@@ -70,6 +72,16 @@ def test_direct_forbids_winograd_in_every_direction_and_auto_allows_it() -> None
         engine.set_conv_algorithm(name)
         assert engine.get_conv_algorithm() == "auto"
         assert same(results(), winograd)
+
+
+def test_direct_on_matrix_tiles_is_a_plain_sum() -> None:
+    x, w, _ = operands()
+    B.set_split_products(True)
+    B.set_algorithm("conv2d", "split")
+    split = B.to_numpy(B.conv2d(x, w, None, *GEOMETRY)).tobytes()
+    B.set_algorithm("conv2d", "")
+    engine.set_conv_algorithm("direct")
+    assert B.to_numpy(B.conv2d(x, w, None, *GEOMETRY)).tobytes() == split
 
 
 def test_direct_keeps_the_algorithms_that_are_plain_sums() -> None:
