@@ -27,6 +27,7 @@ CONVOLUTIONS = {
     "windows": ((2, 3, 40, 67), (64, 3, 7, 7), (2, 2), (3, 3, 3, 3), (1, 1)),
     "windows of two cells": ((1, 13, 14, 16), (32, 13, 3, 4), (1, 1), (1, 1, 1, 2), (1, 1)),
     "padded 1x1": ((1, 96, 14, 14), (96, 96, 1, 1), (1, 1), (1, 1, 1, 1), (1, 1)),
+    "far taps": ((2, 32, 29, 30), (32, 32, 3, 3), (1, 1), (6, 6, 6, 6), (6, 6)),
     "two passes": ((1, 600, 6, 6), (96, 600, 1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
     "stride beyond the kernel": ((4, 96, 33, 33), (128, 96, 1, 1), (3, 2), (0, 0, 0, 0), (1, 1)),
 }
@@ -121,3 +122,34 @@ def test_a_prologue_is_applied_to_what_is_split() -> None:
     prologue = array(scale), array(shift), "relu"
     got = B.to_numpy(B.conv2d(array(x), array(w), None, *shapes[2:], 1, prologue=prologue))
     agree(got, np.einsum("nchw,oc->nohw", prepared.astype(float), w[:, :, 0, 0].astype(float)))
+
+
+@pytest.mark.parametrize("case", ["3x3", "lines of groups", "strided lines", "windows", "several images", "padded 1x1"])
+def test_a_prologue_does_not_reach_the_padding(case: str) -> None:
+    shapes = CONVOLUTIONS[case]
+    x, w = numbers(*shapes[0], seed=1), numbers(*shapes[1], seed=2)
+    scale, shift = numbers(x.shape[1], seed=3), numbers(x.shape[1], seed=4)
+    prepared = np.maximum(x * scale[:, None, None] + shift[:, None, None], 0)
+    B.set_split_products(False)
+    wanted = B.to_numpy(B.conv2d(array(prepared), array(w), None, *shapes[2:], 1))
+    B.set_split_products(True)
+    prologue = array(scale), array(shift), "relu"
+    got = B.to_numpy(B.conv2d(array(x), array(w), None, *shapes[2:], 1, prologue=prologue))
+    agree(got, wanted)
+
+
+def test_a_residual_and_a_channel_slice_are_taken_by_cells() -> None:
+    shapes = CONVOLUTIONS["lines of groups"]
+    x, w = numbers(*shapes[0], seed=1), numbers(*shapes[1], seed=2)
+    results = []
+    for on in (False, True):
+        B.set_split_products(on)
+        y = B.conv2d(array(x), array(w), None, *shapes[2:], 1)
+        residual = array(numbers(*y.shape, seed=3))
+        wide = array(np.zeros((y.shape[0], 3 * y.shape[1], *y.shape[2:]), np.float32))
+        out = B.slice(wide, [0, y.shape[1], 0, 0], [y.shape[0], 2 * y.shape[1], *y.shape[2:]], [1, 1, 1, 1])
+        B.conv2d(array(x), array(w), None, *shapes[2:], 1, residual, "relu", out=out)
+        results.append(B.to_numpy(wide).copy())
+    agree(results[1], results[0])
+    channels = w.shape[0]
+    assert not results[1][:, :channels].any() and not results[1][:, 2 * channels :].any()

@@ -33,8 +33,8 @@ struct GemmArgs {
     const float* bias;      // or null
     const float* residual;  // or null; element (i, j) at residual[i * residual_row + j]
     int64_t residual_row;
-    bool stream =
-        false;  // C is written past the caches: its rows and columns are whole cache lines
+    // C is written past the caches: its rows and columns are whole cache lines.
+    bool stream = false;
 };
 
 // y = activation(y * scale + bias + residual) in place, for rows x columns values.

@@ -10,6 +10,8 @@
 #include "core/parallel.h"
 #include "core/status.h"
 #include "dispatch/table.h"
+#include "ops/conv2d_split.h"
+#include "ops/split.h"
 
 namespace engine {
 
@@ -189,11 +191,7 @@ namespace {
 // with several taps 1.7, less what fills up tiles. Weights have six bytes, and tiles wait for them.
 Work split_work(const Conv& c, int64_t columns, int64_t depth) {
     Work work = direct_work(c, columns);
-    const auto use = [](int64_t size) {
-        const int64_t whole = (size + kSplitLines - 1) / kSplitLines * kSplitLines;
-        return static_cast<double>(size) / static_cast<double>(whole);
-    };
-    work.multiply_adds /= c.kh * c.kw == 1 ? 2 : 1.7 * use(columns) * use(depth);
+    work.multiply_adds /= c.kh * c.kw == 1 ? 2 : 1.7 * split_use(columns) * split_use(depth);
     work.weight_bytes *= 1.5 * 1.5;
     return work;
 }
@@ -201,7 +199,7 @@ Work split_work(const Conv& c, int64_t columns, int64_t depth) {
 }  // namespace
 
 double split_cost(const Conv& c) {
-    return cycles(split_work(c, c.group_oc(), c.ic < kSplitDepth ? c.kw * c.ic : c.ic));
+    return cycles(split_work(c, c.group_oc(), split_window(c) * c.ic));
 }
 double split_data_cost(const Conv& c) { return cycles(split_work(c, c.group_ic(), c.group_oc())); }
 double split_weight_cost(const Conv& c) {

@@ -278,7 +278,7 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     const int64_t rows = c.ow / merged;
     const bool sliced = tap_count * tap_depth * panels.full_width() > (int64_t{32} << 10);
     const int64_t slice = rows >= 10 ? 768 : 192;
-    const bool stream = !sliced && out.activation <= Activation::relu6 &&
+    const bool stream = !sliced && out.in_registers() &&
                         streams(y.f32(), yp, c.n * c.oh * c.ow, c.oc) && ocg % 16 == 0;
 
     parallel_for(

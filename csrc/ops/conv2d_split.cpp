@@ -94,19 +94,30 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
             steps.push_back((((y - top) * cells + b) * columns +
                              (x - first_x) % phases * phase_cells + (x - first_x) / phases) *
                             kCell);
+    // Whether any of the first lines of a block meets this row of the strip: with dilation, or a
+    // stride beyond the kernel, some do not.
+    const auto meets = [&](int64_t row, int64_t lines) {
+        return std::any_of(g.taps.begin(), g.taps.end(), [&](const auto& tap) {
+            const int64_t line = row - (tap.first - top);
+            return line >= 0 && line % g.stride_h == 0 && line / g.stride_h < lines;
+        });
+    };
     // A line of the grid in groups as long as tiles take; the last one overlaps where they are not
     // equally long, and makes the same numbers again.
     const int64_t group = group_rows(g.width), line_groups = (g.width + group - 1) / group;
     const int64_t image_bytes = strip_rows * row_bytes, part = together * image_bytes;
-    const int64_t line_bytes = (line_pixels * g.channels * 4 + kCell) / kCell * kCell;
-    const int64_t own_bytes = line_bytes + 3 * part;
+    const int64_t most_groups = together * block * line_groups;
+    const int64_t groups_bytes = (2 * most_groups * 8 + kCell - 1) / kCell * kCell;
+    const int64_t line_bytes = (line_pixels * g.channels * 4 + kCell - 1) / kCell * kCell;
+    const int64_t own_bytes = groups_bytes + line_bytes + 3 * part;
     Workspace scratch(static_cast<size_t>(threads * own_bytes));
     std::atomic<int32_t> spoiled{0};
     parallel_for(places * shares, [&](int64_t begin, int64_t end, int thread) {
         char* own = static_cast<char*>(scratch.data()) + thread * own_bytes;
-        auto* line = reinterpret_cast<float*>(own);
-        char* strip = own + line_bytes;
-        std::vector<int64_t> starts, rows;
+        auto* starts = reinterpret_cast<int64_t*>(own);
+        int64_t* rows = starts + most_groups;
+        auto* line = reinterpret_cast<float*>(own + groups_bytes);
+        char* strip = own + groups_bytes + line_bytes;
         int64_t in_strip = -1;
         int32_t bad = 0;
         for (int64_t item = begin; item < end && !bad; ++item) {
@@ -119,6 +130,7 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
             const int64_t used_rows = (high - low - 1) * g.stride_h + reach;
             for (int64_t i = 0; i < (n1 - n0) * used_rows && in_strip != place; ++i) {
                 const int64_t n = i / used_rows, row = i % used_rows;
+                if (!meets(row, high - low)) continue;
                 copy_strip(g.src + (n0 + n) * g.h * g.w * g.pixel, g.pixel, g.channels, g.h, g.w,
                            strip_top + row, 1, first_x, line_pixels, line, g.prologue);
                 for (int64_t q = 0; q < cells * phases; ++q) {
@@ -133,23 +145,23 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
                 }
             }
             in_strip = place;
-            starts.clear(), rows.clear();
+            int64_t groups = 0;
             const int64_t first_row = (n0 * g.height + low) * g.width;
             for (int64_t n = n0; n < n1; ++n)
                 for (int64_t y = low; y < high; ++y)
                     for (int64_t q = 0; q < line_groups; ++q) {
                         const int64_t x = std::min(q * group, g.width - group);
-                        starts.push_back((n - n0) * image_bytes +
-                                         (y - low) * g.stride_h * row_bytes + x * kCell);
-                        rows.push_back((n * g.height + y) * g.width + x - first_row);
+                        starts[groups] =
+                            (n - n0) * image_bytes + (y - low) * g.stride_h * row_bytes + x * kCell;
+                        rows[groups++] = (n * g.height + y) * g.width + x - first_row;
                     }
             const int64_t p0 = right.count() * share / shares;
             const int64_t p1 = right.count() * (share + 1) / shares;
             const Epilogue out = epilogue.at(first_row, p0 * kSplitLines);
             SplitCellsProductArgs a{};
             a.cells = strip, a.part = part, a.pitch = kCell;
-            a.starts = starts.data(), a.c_rows = rows.data();
-            a.groups = static_cast<int64_t>(starts.size()), a.group_rows = group;
+            a.starts = starts, a.c_rows = rows;
+            a.groups = groups, a.group_rows = group;
             a.steps = steps.data(), a.step_count = right.steps();
             a.right = right.panel(p0), a.right_panel = static_cast<int64_t>(right.panel_bytes());
             a.c = c + first_row * c_row + p0 * kSplitLines, a.c_row = c_row;
@@ -163,18 +175,20 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
     return spoiled == 0;
 }
 
-// Few channels leave cells empty: then a cell takes a row of the kernel.
-bool takes_windows(const Conv& c) { return c.ic < kSplitDepth && c.dilation_w == 1 && c.kw > 1; }
 bool padded(const Conv& c) { return c.pad_top || c.pad_bottom || c.pad_left || c.pad_right; }
 bool takes_cells(const Conv& c) { return (c.kh * c.kw > 1 || padded(c)) && fills_groups(c.ow); }
 
 }  // namespace
 
+// Few channels leave cells empty: then a cell takes a row of the kernel.
+int64_t split_window(const Conv& c) {
+    return takes_cells(c) && c.ic < kSplitDepth && c.dilation_w == 1 ? c.kw : 1;
+}
+
 std::string declines_split(const Conv& c) {
     if (const std::string reason = declines(c); !reason.empty()) return reason;
-    const bool cells = takes_cells(c), windows = cells && takes_windows(c);
-    if (!takes_split(pixels(c), c.oc, windows ? c.kh : c.kh * c.kw, windows ? c.kw * c.ic : c.ic,
-                     cells))
+    const int64_t window = split_window(c);
+    if (!takes_split(pixels(c), c.oc, c.kh * c.kw / window, window * c.ic, takes_cells(c)))
         return "too few pixels or channels";
     return "";
 }
@@ -202,11 +216,11 @@ void forward_split(const Conv& c, const Array& x, const Array& w, const Epilogue
 
 void forward_split_from(const Conv& c, const Prologue* prologue, const Array& x, const Array& w,
                         const Epilogue& epilogue, const Array& y) {
-    const bool cells = takes_cells(c), windows = cells && takes_windows(c);
+    const bool cells = takes_cells(c);
     // Without cells a prologue would be done for every tap, and to the padding.
     if (prologue && !cells && (c.kh * c.kw > 1 || padded(c)))
         return forward_direct_from(c, prologue, x, w, epilogue, y);
-    const int64_t window = windows ? c.kw : 1, depth = window * c.ic;
+    const int64_t window = split_window(c), depth = window * c.ic;
     std::vector<int64_t> taps;
     for (int64_t t = 0; t < c.kh * c.kw; t += window) taps.push_back(t * c.ic);
     const SplitFactor filters = split_weight(w, taps, depth, c.oc, 1, c.kh * c.kw * c.ic);

@@ -5,6 +5,8 @@
 
 namespace engine {
 
+// Pixels side by side that one piece of the depth covers: a row of the kernel, or one.
+int64_t split_window(const Conv& c);
 std::string declines_split(const Conv& c);
 std::string declines_split_data(const Conv& c);
 std::string declines_split_weight(const Conv& c);

@@ -110,8 +110,8 @@ void run_product(const Product& product, const Panels& panels, const float* pack
     Workspace scratch(static_cast<size_t>(num_threads() * own_floats) * sizeof(float));
     const int64_t blocks = (m + block - 1) / block;
     const int64_t flops = 2 * std::min(m, block) * product.depth * panels.full_width();
-    const bool stream = product.epilogue.activation <= Activation::relu6 &&
-                        streams(product.c, product.c_row, m, product.columns);
+    const bool stream =
+        product.epilogue.in_registers() && streams(product.c, product.c_row, m, product.columns);
     parallel_for(blocks * count, product_grain(flops), [&](int64_t begin, int64_t end, int thread) {
         const int64_t tap = 0;
         int64_t in_scratch = -1;  // the block that is there

@@ -46,6 +46,8 @@ struct Epilogue {
     const float* residual = nullptr;  // row i at residual + i * residual_row
     int64_t residual_row = 0;
     Activation activation = Activation::none;
+    // Whether tiles apply it to what they hold; other activations run over what is stored.
+    bool in_registers() const { return activation <= Activation::relu6; }
     // The same for rows and columns from (row, column) on.
     Epilogue at(int64_t row, int64_t column) const {
         return {bias ? bias + column : nullptr,

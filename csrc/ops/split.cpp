@@ -47,26 +47,22 @@ int64_t equal_shares(int64_t items) {
     return items >= 8 && items >= threads ? 1 : threads / std::gcd(items, threads);
 }
 
-namespace {
-
-// The share of a panel's lines that is not padding.
-double use(int64_t size) {
+double split_use(int64_t size) {
     return static_cast<double>(size) / static_cast<double>(round_up(size, kSplitLines));
 }
-
-}  // namespace
 
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth, bool split_once) {
     // Tiles multiply 2.6 times as fast as vectors, but few columns do not pay for splitting the
     // left factor.
     return split_products() && rows >= kSplitLines && columns >= (split_once ? 32 : 96) &&
-           use(rows) * use(columns) * use(tap_depth) > 0.5 &&
+           split_use(rows) * split_use(columns) * split_use(tap_depth) > 0.5 &&
            2 * rows * columns * taps * tap_depth >= (int64_t{1} << 20);
 }
 
 bool takes_split_transposed(int64_t m, int64_t taps, int64_t columns, int64_t depth) {
     return split_products() && m >= 64 && columns >= kSplitLines && depth >= 2 * kSplitDepth &&
-           use(m) * use(columns) > 0.5 && 2 * m * columns * taps * depth >= (int64_t{1} << 20);
+           split_use(m) * split_use(columns) > 0.5 &&
+           2 * m * columns * taps * depth >= (int64_t{1} << 20);
 }
 
 SplitFactor split_factor(const float* source, const std::vector<int64_t>& taps, int64_t tap_depth,

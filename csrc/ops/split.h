@@ -33,6 +33,8 @@ struct SplitFactor {
 bool split_products();
 void set_split_products(std::optional<bool> on);  // nothing: the default
 
+// The share of a size in panels, or in steps of the depth, that is not padding.
+double split_use(int64_t size);
 // Whether a product of these sizes is faster on matrix tiles than on vectors; split_once: rows are
 // split for all taps together.
 bool takes_split(int64_t rows, int64_t columns, int64_t taps, int64_t tap_depth,

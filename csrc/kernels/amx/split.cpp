@@ -255,14 +255,15 @@ ENGINE_INLINE void split_piece(Splitting& b) {
     if (--b.units && --b.run == 0) next_run(b);
 }
 
-ENGINE_INLINE int64_t rows_from(const SplitStreamArgs& g, int64_t row) {
-    return g.rows - row < kSplitLines ? g.rows - row : kSplitLines;
+// Lines of a panel that begins at line `from` of so many.
+ENGINE_INLINE int64_t lines_from(int64_t count, int64_t from) {
+    return count - from < kSplitLines ? count - from : kSplitLines;
 }
 
 void start_splitting(const SplitStreamArgs& g, int64_t row, Splitting& b) {
     b.lines = g.lines + row;
     b.pitch = g.rows;
-    b.count = rows_from(g, row);
+    b.count = lines_from(g.rows, row);
     b.tap_depth = g.tap_depth;
     b.panel = g.left + row / kSplitLines % 2 * g.steps * kSplitStep;
     b.steps = g.steps;
@@ -334,7 +335,7 @@ struct Target {
     Activation activation;
     const float* bias;
     int64_t residual_row;
-    Half ahead[2];  // of the next product, fetched meanwhile
+    Half ahead[2];  // of the next product, fetched meanwhile; no C where it stays in the caches
 };
 
 // The right factor's way from memory, a kibibyte at a time.
@@ -371,7 +372,7 @@ ENGINE_INLINE void product_tile(Left left, const char* right, int64_t steps, con
     float *c0 = t.half[0].c, *c1 = t.half[1].c;
     Half ahead[2] = {t.ahead[0], t.ahead[1]};
     const int64_t fetches = (16 + 6 * steps - 1) / (6 * steps);
-    int64_t unfetched = 16;
+    int64_t unfetched = ahead[0].c ? 16 : 0;
     // Without it a line of C that is not in the caches is waited for when the tile is stored.
     const auto fetch_row = [&](Half& h) __attribute__((always_inline)) {
         __builtin_prefetch(h.c, 1);
@@ -466,10 +467,6 @@ Half rows_of(const Args& g, int64_t row, int64_t rows, int64_t column) {
             g.residual ? g.residual + row * g.residual_row + column : nullptr, rows};
 }
 
-int64_t panel_columns(int64_t columns, int64_t from) {
-    return columns - from < kSplitLines ? columns - from : kSplitLines;
-}
-
 const TileConfig kConfig;
 
 }  // namespace
@@ -502,11 +499,10 @@ void split_product(const SplitProductArgs& g) {
     other.lines = (lines + groups - 1) / groups;
     const int64_t units = (other.units + groups - 1) / groups;
     for (int64_t i = 0; i < g.rows; i += kSplitLines) {
-        const int64_t rows = g.rows - i < kSplitLines ? g.rows - i : kSplitLines;
+        const int64_t rows = lines_from(g.rows, i);
         Target t{};
         t.half[0] = {g.c + i * g.c_row, nullptr, rows < 16 ? rows : 16};
         t.half[1] = {g.c + (i + 16) * g.c_row, nullptr, rows - t.half[0].rows};
-        t.ahead[0] = t.half[0], t.ahead[1] = t.half[1];
         t.c_row = g.c_row, t.columns = g.columns;
         t.whole = rows == kSplitLines && g.columns == kSplitLines;
         t.accumulate = g.accumulate;
@@ -525,7 +521,7 @@ void split_stream(const SplitStreamArgs& g) {
     start_splitting(g, 0, next);
     while (next.units) split_piece(next);
     const auto multiply = [&](int64_t row, int64_t column, auto& other, int64_t units) {
-        const int64_t rows = rows_from(g, row), first = rows < 16 ? rows : 16;
+        const int64_t rows = lines_from(g.rows, row), first = rows < 16 ? rows : 16;
         const bool more = column + kSplitLines < g.columns;
         const int64_t next_row = more ? row : row + kSplitLines;
         const int64_t next_column = more ? column + kSplitLines : 0;
@@ -534,7 +530,7 @@ void split_stream(const SplitStreamArgs& g) {
         t.half[1] = rows_of(g, row + 16, rows - first, column);
         t.ahead[0] = rows_of(g, next_row, 16, next_column);
         t.ahead[1] = rows_of(g, next_row + 16, 16, next_column);
-        t.c_row = g.c_row, t.columns = panel_columns(g.columns, column);
+        t.c_row = g.c_row, t.columns = lines_from(g.columns, column);
         t.whole = rows == kSplitLines && t.columns == kSplitLines;
         t.accumulate = g.accumulate;
         t.activation = g.activation;
@@ -618,7 +614,7 @@ void split_cells_product(const SplitCellsProductArgs& g) {
             t.half[h] = half_of(i, h);
             t.ahead[h] = half_of(i + 1 < products ? i + 1 : i, h);
         }
-        t.c_row = g.c_row, t.columns = panel_columns(g.columns, column);
+        t.c_row = g.c_row, t.columns = lines_from(g.columns, column);
         t.whole = t.columns == kSplitLines;
         t.activation = g.activation;
         t.bias = g.bias ? g.bias + column : nullptr;
