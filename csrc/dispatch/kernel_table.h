@@ -9,7 +9,7 @@ struct KernelTable {
     const char* isa;
     int lanes;            // floats per vector
     bool split_products;  // whether matrix tiles make kernels/amx/split.cpp faster than `gemm`
-    bool wide_tiles;      // whether products run as well with four vectors to a row as with two
+    int tile_rows[4];     // most rows of a register tile of products with 1, 2, 3, 4 vectors
 #define KERNEL(name, Args) void (*name)(const Args&);
 #include "dispatch/kernels.def"
 #undef KERNEL

@@ -37,7 +37,7 @@ const KernelTable kTable = {
 #else
     false,
 #endif
-    kRows4 >= 6,
+    {kRows1, kRows2, kRows3, kRows4},
 #define KERNEL(name, Args) &ENGINE_KERNELS::name,
 #define TILE_KERNEL(name, Args) &ENGINE_ISA::name,
 #include "dispatch/kernels.def"

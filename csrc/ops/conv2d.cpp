@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "core/env.h"
 #include "core/parallel.h"
@@ -231,7 +232,9 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     const bool dense = yp == c.oc && (!epilogue.residual || epilogue.residual_row == c.oc);
     const int64_t merged = whole_rows && dense ? merged_pixels(c) : 1;
     const int64_t tap_depth = whole_rows ? ((merged - 1) * c.stride_w + c.kw) * icg : icg;
-    const Panels panels(merged > 1 ? c.kh * tap_depth : depth, merged * ocg);
+    const int64_t rows = c.ow / merged;
+    const Panels panels(merged > 1 ? c.kh * tap_depth : depth, merged * ocg,
+                        Panels::tiles_of_lines(rows));
     std::vector<std::shared_ptr<Workspace>> packed;
     Epilogue out = epilogue;
     Workspace merged_bias(static_cast<size_t>(merged * c.oc) * sizeof(float));
@@ -254,12 +257,17 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     // An item is a block of output rows, or several whole images when they are small, so that a
     // panel of weights meets enough pixels. The strip stays within the second-level cache. There
     // are at least eight items: by cutting the image where it is larger than the weights, else by
-    // cutting the panels.
+    // cutting the panels. A few blocks are as many for each thread.
     const int64_t row_floats = width * c.ic * c.stride_h, weight_floats = depth * c.oc;
     int64_t block = std::max<int64_t>(1, std::min(c.oh, (int64_t{48} << 10) / row_floats));
     const int64_t wanted = weight_floats > c.ih * c.iw * c.ic ? 1 : std::max<int64_t>(1, 8 / c.n);
     block = std::min(block, std::max<int64_t>(1, (c.oh + wanted - 1) / wanted));
-    const int64_t blocks = (c.oh + block - 1) / block;
+    int64_t blocks = (c.oh + block - 1) / block;
+    if (blocks > 1 && c.n * blocks < 16) {
+        const int64_t threads = num_threads(), step = threads / std::gcd(c.n, threads);
+        blocks = std::min(c.oh, (blocks + step - 1) / step * step);
+        block = (c.oh + blocks - 1) / blocks;
+    }
     const int64_t together =
         blocks > 1 ? 1
                    : std::max<int64_t>(1, std::min({c.n, 196 / (c.oh * c.ow),
@@ -273,13 +281,14 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     const int64_t flops = 2 * depth * together * block * c.ow * c.oc / shares;
 
     // A panel that a row of pixels streams through too fast for the second-level cache is taken in
-    // slices of its depth, each of which stays in the first level for all rows of the item.
+    // slices of its depth, for all rows of the item: each as large as the first level holds, or, as
+    // wide panels are read less often than sums are, as a part of the second does.
     const int64_t tap_count = static_cast<int64_t>(taps.size()), per_kh = tap_count / c.kh;
-    const int64_t rows = c.ow / merged;
     const bool sliced = tap_count * tap_depth * panels.full_width() > (int64_t{32} << 10);
-    const int64_t slice = rows >= 10 ? 768 : 192;
+    const int64_t slice = panels.lanes >= 16 ? 768 : 256;
     const bool stream = !sliced && out.in_registers() &&
-                        streams(y.f32(), yp, c.n * c.oh * c.ow, c.oc) && ocg % 16 == 0;
+                        streams(y.f32(), yp, c.n * c.oh * c.ow, c.oc) && ocg % 16 == 0 &&
+                        panels.full_width() % 16 == 0;
 
     parallel_for(
         places * shares, product_grain(flops), [&](int64_t begin, int64_t end, int thread) {

@@ -39,7 +39,14 @@ Panels::Panels(int64_t rows, int64_t columns, Tiles tiles)
     const int64_t needed = (columns + lanes - 1) / lanes;
     vectors =
         needed == 3 ? 3 : static_cast<int>(std::min<int64_t>(2, std::max<int64_t>(1, needed)));
-    if (tiles == Tiles::wide && kernels().wide_tiles && needed > 3) vectors = 4;
+    if (tiles == Tiles::wide && kernels().tile_rows[3] >= 6 && needed > 3) vectors = 4;
+    if (tiles == Tiles::three && needed > 3) vectors = 3;
+}
+
+// Short tiles leave the multiply-add units waiting for sums and for panels: then they are wider.
+Panels::Tiles Panels::tiles_of_lines(int64_t length) {
+    const int64_t most = kernels().tile_rows[1], tiles = (length + most - 1) / most;
+    return 5 * length < 4 * most * tiles ? Tiles::three : Tiles::tall;
 }
 
 int64_t Panels::columns_of(int64_t p) const {

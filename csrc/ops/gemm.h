@@ -17,8 +17,10 @@ namespace engine {
 struct Panels {
     int64_t rows, columns;
     int lanes, vectors;  // of a full panel
-    enum class Tiles { tall, wide };
+    enum class Tiles { tall, wide, three };
     Panels(int64_t rows, int64_t columns, Tiles tiles = Tiles::tall);
+    // For a left factor that comes in lines of so many rows.
+    static Tiles tiles_of_lines(int64_t length);
     int64_t full_width() const { return static_cast<int64_t>(lanes) * vectors; }
     int64_t count() const { return (columns + full_width() - 1) / full_width(); }
     int64_t columns_of(int64_t p) const;
