@@ -28,15 +28,6 @@ struct Conv {
 Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
                const Dims& padding, const Dims& dilation, int64_t groups);
 
-// The algorithms that others fall back on.
-void forward_direct(const Conv&, const Array& x, const Array& w, const Epilogue& epilogue,
-                    const Array& y);
-// The same on a source that passes a prologue, null for none.
-void forward_direct_from(const Conv&, const Prologue* prologue, const Array& x, const Array& w,
-                         const Epilogue& epilogue, const Array& y);
-void data_direct(const Conv&, const Array& dy, const Array& w, const Array& dx);
-void weight_direct(const Conv&, const Array& dy, const Array& x, const Array& dw, float* dbias);
-
 // What a convolution does to its source before anything else: activation(x * scale + shift), per
 // input channel. Padding stays zero.
 struct ChannelMap {
@@ -77,6 +68,36 @@ void walk_pixels(int64_t first, int64_t count, int64_t height, int64_t width, Pu
         if (y == height) y = 0, ++n;
     }
 }
+// A grid of products of pixels with taps: position (y, x) of the grid meets source position
+// (y * stride_h + taps[t].first, x * stride_w + taps[t].second), and from there `window` pixels to
+// the right, through tap t.
+struct TapGrid {
+    const float* src;
+    int64_t pixel;  // floats from pixel to pixel
+    const Prologue* prologue;
+    int64_t n, h, w, channels;
+    int64_t height, width;  // of the grid
+    int64_t stride_h, stride_w;
+    int64_t window;
+    std::vector<std::pair<int64_t, int64_t>> taps;
+};
+// The rows and the first column that taps start at, the pixels that a line of the grid reaches
+// over, and whether all are inside the source.
+struct TapBounds {
+    int64_t top, bottom, left, line_pixels;
+    bool inside;
+};
+TapBounds tap_bounds(const TapGrid& grid);
+// A stride of s splits the input into s x s interleaved grids; on each, the gradient is a plain
+// convolution of dy with the taps that reach it: input position (row + y * stride_h, column + x *
+// stride_w) belongs to position (y, x) of the grid, tap t is element kernel[t] of a filter's
+// plane. Taps ascend, row by row; a phase that the kernel does not reach has none.
+struct GradientPhase {
+    int64_t row, column;
+    TapGrid grid;
+    std::vector<int64_t> kernel;
+};
+std::vector<GradientPhase> gradient_phases(const Conv& conv, const Array& dy);
 // Where output pixels meet the input through a tap; outside the image that is `zeros`.
 RowPointers source_pixels(const Conv& conv, const float* src, int64_t pixel, const float* zeros);
 // What pixels outside the image are read from.

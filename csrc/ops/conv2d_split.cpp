@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "dispatch/table.h"
 #include "ops/conv2d.h"
+#include "ops/conv2d_direct.h"
 #include "ops/conv2d_split.h"
 #include "ops/split.h"
 
@@ -31,20 +32,6 @@ constexpr int64_t kStripBytes = int64_t{512} << 10;
 constexpr int64_t kLeastGroup = 12;
 constexpr int64_t kCell = 64;
 
-// A grid of products of pixels with taps: position (y, x) of the grid meets source position
-// (y * stride_h + taps[t].first, x * stride_w + taps[t].second), and from there `window` pixels to
-// the right, through tap t.
-struct CellConv {
-    const float* src;
-    int64_t pixel;  // floats from pixel to pixel
-    const Prologue* prologue;
-    int64_t n, h, w, channels;
-    int64_t height, width;  // of the grid
-    int64_t stride_h, stride_w;
-    int64_t window;
-    std::vector<std::pair<int64_t, int64_t>> taps;
-};
-
 // Pixels of a line of so many that a tile takes.
 int64_t group_rows(int64_t width) {
     const int64_t groups = (width + 15) / 16;
@@ -55,15 +42,11 @@ bool fills_groups(int64_t width) { return group_rows(width) >= kLeastGroup; }
 
 // A cell holds 32 channels of a pixel; where there are fewer, 32 numbers of the window of a
 // position of the grid. False when a number is not finite, as run_split.
-bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_row,
+bool run_cells(const TapGrid& g, const SplitFactor& right, float* c, int64_t c_row,
                const Epilogue& epilogue) {
     if (!right.finite()) return false;
-    int64_t top = g.taps[0].first, bottom = top, first_x = g.taps[0].second, last_x = first_x;
-    for (const auto& [y, x] : g.taps) {
-        top = std::min(top, y), bottom = std::max(bottom, y);
-        first_x = std::min(first_x, x), last_x = std::max(last_x, x);
-    }
-    const int64_t line_pixels = (g.width - 1) * g.stride_w + last_x - first_x + g.window;
+    const TapBounds bounds = tap_bounds(g);
+    const int64_t top = bounds.top, first_x = bounds.left, line_pixels = bounds.line_pixels;
     const bool windows = g.window > 1;
     // Cells that a tile takes lie side by side: those of every stride_w-th pixel.
     const int64_t phases = windows ? 1 : g.stride_w;
@@ -74,7 +57,7 @@ bool run_cells(const CellConv& g, const SplitFactor& right, float* c, int64_t c_
 
     // An item is a block of lines of the grid, or several whole images when they are small, and a
     // share of the columns of the right factor: that is cut where it is the larger one.
-    const int64_t reach = bottom - top + 1, threads = num_threads();
+    const int64_t reach = bounds.bottom - top + 1, threads = num_threads();
     const int64_t fitting = kStripBytes / (3 * row_bytes);  // lines of the source
     const int64_t most = std::max<int64_t>(1, (fitting - reach) / g.stride_h + 1);
     const bool heavy =
@@ -226,8 +209,8 @@ void forward_split_from(const Conv& c, const Prologue* prologue, const Array& x,
     const SplitFactor filters = split_weight(w, taps, depth, c.oc, 1, c.kh * c.kw * c.ic);
     bool finite;
     if (cells) {
-        CellConv g{x.f32(), pixel_stride(x), prologue,   c.n,    c.ih, c.iw, c.ic, c.oh,
-                   c.ow,    c.stride_h,      c.stride_w, window, {}};
+        TapGrid g{x.f32(), pixel_stride(x), prologue,   c.n,    c.ih, c.iw, c.ic, c.oh,
+                  c.ow,    c.stride_h,      c.stride_w, window, {}};
         for (int64_t t = 0; t < c.kh * c.kw; t += window)
             g.taps.emplace_back(t / c.kw * c.dilation_h - c.pad_top,
                                 t % c.kw * c.dilation_w - c.pad_left);
@@ -240,66 +223,51 @@ void forward_split_from(const Conv& c, const Prologue* prologue, const Array& x,
     if (!finite) forward_direct_from(c, prologue, x, w, epilogue, y);
 }
 
-// A stride of s splits the input into s x s interleaved grids; on each, the gradient is a product
-// of dy's pixels with the taps that reach it.
 void data_split(const Conv& c, const Array& dy, const Array& w, const Array& dx) {
-    const int64_t gp = pixel_stride(dy), xp = pixel_stride(dx), filter = c.kh * c.kw * c.ic;
+    const int64_t xp = pixel_stride(dx), filter = c.kh * c.kw * c.ic;
     const bool strided = c.stride_h > 1 || c.stride_w > 1;
     ZeroPixel zeros(c.oc);
-    const float *grad = dy.f32(), *none = zeros.data.f32();
-    bool finite = true;
-    for (int64_t phase = 0; phase < c.stride_h * c.stride_w && finite; ++phase) {
-        const int64_t ph = phase / c.stride_w, pw = phase % c.stride_w;
-        const int64_t height = (c.ih - ph + c.stride_h - 1) / c.stride_h;
-        const int64_t width = (c.iw - pw + c.stride_w - 1) / c.stride_w;
-        if (height <= 0 || width <= 0) continue;
-        // Grid position q meets output position q + offset through the tap.
-        std::vector<int64_t> taps;
-        std::vector<std::pair<int64_t, int64_t>> offsets;
-        for (int64_t kh = 0; kh < c.kh; ++kh)
-            for (int64_t kw = 0; kw < c.kw; ++kw) {
-                const int64_t h = ph + c.pad_top - kh * c.dilation_h;
-                const int64_t v = pw + c.pad_left - kw * c.dilation_w;
-                if (h % c.stride_h || v % c.stride_w) continue;
-                taps.push_back((kh * c.kw + kw) * c.ic);
-                offsets.emplace_back(h / c.stride_h, v / c.stride_w);
-            }
-        const int64_t rows = c.n * height * width;
+    for (const GradientPhase& phase : gradient_phases(c, dy)) {
+        const TapGrid& g = phase.grid;
+        const int64_t rows = c.n * g.height * g.width;
         Workspace dense(strided ? static_cast<size_t>(rows * c.ic) * sizeof(float) : 0);
-        if (!taps.empty()) {
+        if (!g.taps.empty()) {
+            std::vector<int64_t> taps;
+            for (int64_t k : phase.kernel) taps.push_back(k * c.ic);
             const SplitFactor filters = split_weight(w, taps, c.oc, c.ic, filter, 1);
-            const CellConv g{grad,   gp,    nullptr, c.n, c.oh, c.ow,   c.oc,
-                             height, width, 1,       1,   1,    offsets};
             const auto pointers = [&](int64_t tap, int64_t first, int64_t count, const float** to) {
-                const auto [off_h, off_w] = offsets[static_cast<size_t>(tap)];
-                walk_pixels(first, count, height, width, [&](int64_t n, int64_t y, int64_t x) {
+                const auto [off_h, off_w] = g.taps[static_cast<size_t>(tap)];
+                walk_pixels(first, count, g.height, g.width, [&](int64_t n, int64_t y, int64_t x) {
                     const int64_t oh = y + off_h, ow = x + off_w;
                     const bool inside = oh >= 0 && oh < c.oh && ow >= 0 && ow < c.ow;
-                    *to++ = inside ? grad + ((n * c.oh + oh) * c.ow + ow) * gp : none;
+                    *to++ =
+                        inside ? g.src + ((n * c.oh + oh) * c.ow + ow) * g.pixel : zeros.data.f32();
                 });
             };
             float* to = strided ? dense.f32() : dx.f32();
             const int64_t row = strided ? c.ic : xp;
-            finite = taps.size() > 1 && fills_groups(width)
-                         ? run_cells(g, filters, to, row, {})
-                         : run_split(rows, pointers, filters, to, row, {});
+            const bool finite = g.taps.size() > 1 && fills_groups(g.width)
+                                    ? run_cells(g, filters, to, row, {})
+                                    : run_split(rows, pointers, filters, to, row, {});
+            if (!finite) return data_direct(c, dy, w, dx);
         }
-        if (!strided || !finite) continue;
+        if (!strided) continue;
         const size_t bytes = static_cast<size_t>(c.ic) * sizeof(float);
-        parallel_for(c.n * height, grain_of(width * c.ic), [&](int64_t begin, int64_t end, int) {
+        const auto spread = [&](int64_t begin, int64_t end, int) {
             for (int64_t line = begin; line < end; ++line) {
-                const int64_t ih = line / height * c.ih + line % height * c.stride_h + ph;
-                float* to = dx.f32() + (ih * c.iw + pw) * xp;
-                const float* from = dense.f32() + line * width * c.ic;
-                for (int64_t i = 0; i < width; ++i, to += c.stride_w * xp)
-                    if (taps.empty())
+                const int64_t ih =
+                    line / g.height * c.ih + line % g.height * c.stride_h + phase.row;
+                float* to = dx.f32() + (ih * c.iw + phase.column) * xp;
+                const float* from = dense.f32() + line * g.width * c.ic;
+                for (int64_t i = 0; i < g.width; ++i, to += c.stride_w * xp)
+                    if (g.taps.empty())
                         std::memset(to, 0, bytes);
                     else
                         std::memcpy(to, from + i * c.ic, bytes);
             }
-        });
+        };
+        parallel_for(c.n * g.height, grain_of(g.width * c.ic), spread);
     }
-    if (!finite) data_direct(c, dy, w, dx);
 }
 
 void weight_split(const Conv& c, const Array& dy, const Array& x, const Array& dw, float* dbias) {

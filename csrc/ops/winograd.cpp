@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "ops/algorithm.h"
+#include "ops/conv2d_direct.h"
 #include "ops/gemm.h"
 #include "ops/split.h"
 #include "ops/update.h"
