@@ -138,7 +138,7 @@ const ConvAlgorithm<Run>* tuned(const char* op, const std::vector<ConvAlgorithm<
 
 // The constants are fitted, so that the order of the estimates is that of times measured on two
 // cores of a Xeon with AVX-512 (3 x 3, 16 to 512 channels, 2 x 2 to 56 x 56 pixels, batch 1 to 16);
-// they are not measurements of their own. For the row of matrix tiles nothing was measured.
+// they are not measurements of their own.
 double cycles(const Work& work) {
     const double lanes = kernels().lanes, narrow = work.columns <= kernels().lanes ? 0.7 : 1.0;
     const double share_of_peak = narrow * (work.reduction ? 0.7 : 0.85);
