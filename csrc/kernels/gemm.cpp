@@ -6,10 +6,10 @@
 // broadcasts of A. A is read where it lies (any row and depth stride): convolutions pass pixels,
 // weight gradients pass transposed operands, nothing is repacked. Rows are split evenly over tiles,
 // so that no tile is left with a row or two. Registers: MR * NV sums + NV of B + 1 broadcast:
-// AVX-512 14x2 = 31 of 32, 6x4 = 29; AVX2 6x2 = 15 of
-// 16. A's rows are addressed from ceil(MR / 3) base pointers as p, p + s, p + 2s (scaled
-// addressing); one pointer per row would spill. Lost: 7x4 (33 registers, spills), packing A,
-// unrolling 14x2 by four, fetching the next panel of B. On a Xeon whose multiply-adds alone run at
+// AVX-512 14x2 = 31 of 32, 6x4 = 29; AVX2 6x2 = 15 of 16, 4x3 = 16. A's rows are addressed from
+// ceil(MR / 3) base pointers as p, p + s, p + 2s (scaled addressing); one pointer per row would
+// spill. Lost: 7x4 (33 registers, spills), packing A, unrolling 14x2 and 6x2 by four, fetching the
+// next panel of B, or of few rows what lies ahead in it. On a Xeon whose multiply-adds alone run at
 // 236 GFLOP/s on a core, tiles in cache reach 203 to 213, and the same loops in assembler 205 to
 // 217: the clock falls with the loads.
 #include "dispatch/args.h"
