@@ -859,6 +859,8 @@ def convolutions() -> Iterator[Case]:
     yield conv((3, 70, 7, 7), (40, 70, 3, 3), padding=1)  # several images to an item, a depth in slices
     yield conv((1, 320, 4, 4), (24, 320, 3, 3), padding=1)
     yield conv((1, 96, 9, 10), (128, 96, 3, 3), padding=1)  # wide enough for matrix tiles
+    yield conv((5, 56, 7, 7), (52, 56, 3, 3), padding=1)  # lines that take panels of three vectors
+    yield conv((1, 30, 26, 14), (100, 30, 3, 5), padding=(1, 2), bias=False)
     yield conv((2, 96, 11, 12), (100, 96, 3, 2), padding=1, stride=2)
     yield conv((5, 40, 24, 23), (40, 1, 3, 3), padding=1, groups=40)
     yield conv((8, 1, 28, 28), (6, 1, 5, 5), padding=2)

@@ -33,6 +33,7 @@ SHAPES: list[Row] = [
     ("conv2d rank 2", lambda: F.conv2d(t(8, 8), t(4, 3, 3, 3)), ValueError, ("(8, 8)",)),
     ("conv2d rank 5", lambda: F.conv2d(t(1, 1, 3, 8, 8), t(4, 3, 3, 3)), ValueError, ("(1, 1, 3, 8, 8)",)),
     ("conv2d weight rank", lambda: F.conv2d(t(1, 3, 8, 8), t(4, 27)), ValueError, ("(4, 27)",)),
+    ("conv2d without channels", lambda: F.conv2d(t(1, 0, 8, 8), t(4, 0, 3, 3)), ValueError, ("(4, 0, 3, 3)",)),
     (
         "conv2d channels",
         lambda: F.conv2d(t(8, 32, 56, 56), t(16, 64, 3, 3)),

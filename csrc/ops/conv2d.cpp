@@ -46,7 +46,7 @@ Conv make_conv(const char* op, const Dims& x, const Dims& w, const Dims& stride,
     check_range("padding (top, bottom, left, right)", padding, 0);
     check_range("dilation (h, w)", dilation, 1);
     ENGINE_CHECK(groups >= 1, Kind::value, "[", op, "] expected groups >= 1, got ", groups);
-    ENGINE_CHECK(c.kh >= 1 && c.kw >= 1 && c.oc >= 1, Kind::value, "[", op,
+    ENGINE_CHECK(c.kh >= 1 && c.kw >= 1 && c.oc >= 1 && w[1] >= 1, Kind::value, "[", op,
                  "] expected a weight without empty axes, got ", to_string(w));
     ENGINE_CHECK(c.oc % groups == 0, Kind::value, "[", op,
                  "] expected out_channels divisible by groups, got ", c.oc,
@@ -120,6 +120,16 @@ RowPointers source_pixels(const Conv& c, const float* src, int64_t pixel, const 
 
 ZeroPixel::ZeroPixel(int64_t channels) : data(static_cast<size_t>(channels) * sizeof(float)) {
     std::fill_n(data.f32(), channels, 0.0f);
+}
+
+TapGrid forward_grid(const Conv& c, const Array& x, const Prologue* prologue, bool whole_rows) {
+    TapGrid g{x.f32(), pixel_stride(x), prologue,   c.n, c.ih, c.iw, c.ic, c.oh,
+              c.ow,    c.stride_h,      c.stride_w, 1,   {}};
+    if (whole_rows) g.window = c.kw;
+    for (int64_t t = 0; t < c.kh * c.kw; t += g.window)
+        g.taps.emplace_back(t / c.kw * c.dilation_h - c.pad_top,
+                            t % c.kw * c.dilation_w - c.pad_left);
+    return g;
 }
 
 TapBounds tap_bounds(const TapGrid& g) {

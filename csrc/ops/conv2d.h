@@ -81,6 +81,9 @@ struct TapGrid {
     int64_t window;
     std::vector<std::pair<int64_t, int64_t>> taps;
 };
+// Of the forward direction: a tap for each element of the kernel, or for each of its rows, which is
+// a window then.
+TapGrid forward_grid(const Conv& conv, const Array& x, const Prologue* prologue, bool whole_rows);
 // The rows and the first column that taps start at, the pixels that a line of the grid reaches
 // over, and whether all are inside the source.
 struct TapBounds {

@@ -23,6 +23,31 @@ struct Target {
     int64_t image, line, position;
 };
 
+// An item is a block of lines of an image, or several whole images when they are small, so that a
+// panel of weights meets enough pixels.
+struct Cut {
+    int64_t block, blocks, together;
+};
+
+// The strip stays within the second-level cache. Where the image is larger than the weights it is
+// cut for eight items (otherwise the panels are); a few blocks are as many for each thread.
+Cut cut_images(const TapGrid& g, int64_t row_floats, int64_t weight_floats) {
+    const int64_t fitting = std::max<int64_t>(1, (int64_t{48} << 10) / row_floats);
+    const int64_t wanted =
+        weight_floats > g.h * g.w * g.channels ? 1 : std::max<int64_t>(1, 8 / g.n);
+    int64_t block = std::min({g.height, fitting, (g.height + wanted - 1) / wanted});
+    int64_t blocks = (g.height + block - 1) / block;
+    if (blocks > 1 && g.n * blocks < 16) {
+        const int64_t threads = num_threads(), step = threads / std::gcd(g.n, threads);
+        blocks = std::min(g.height, (blocks + step - 1) / step * step);
+        block = (g.height + blocks - 1) / blocks;
+    }
+    if (blocks > 1) return {block, blocks, 1};
+    const int64_t images =
+        std::min({g.n, 196 / (g.height * g.width), (int64_t{96} << 10) / (g.height * row_floats)});
+    return {block, 1, std::max<int64_t>(1, images)};
+}
+
 // Taps in the order of their rows; with a window there is one group. Rows of a group's panels are
 // (tap, number of the window). The epilogue counts positions of the grid.
 void run_strips(const TapGrid& g, const Panels& panels, const PackedGroups& packed,
@@ -39,27 +64,9 @@ void run_strips(const TapGrid& g, const Panels& panels, const PackedGroups& pack
     for (const auto& [y, x] : g.taps)
         taps.push_back(strip ? ((y - top) * width + x - left) * pixel : (y * width + x) * pixel);
 
-    // An item is a block of lines, or several whole images when they are small, so that a panel of
-    // weights meets enough pixels. The strip stays within the second-level cache. There are at
-    // least eight items: by cutting the image where it is larger than the weights, else by cutting
-    // the panels. A few blocks are as many for each thread.
     const int64_t row_floats = width * g.channels * g.stride_h;
-    const int64_t weight_floats = groups * panels.rows * panels.columns;
-    int64_t block = std::max<int64_t>(1, std::min(g.height, (int64_t{48} << 10) / row_floats));
-    const int64_t wanted =
-        weight_floats > g.h * g.w * g.channels ? 1 : std::max<int64_t>(1, 8 / g.n);
-    block = std::min(block, std::max<int64_t>(1, (g.height + wanted - 1) / wanted));
-    int64_t blocks = (g.height + block - 1) / block;
-    if (blocks > 1 && g.n * blocks < 16) {
-        const int64_t threads = num_threads(), step = threads / std::gcd(g.n, threads);
-        blocks = std::min(g.height, (blocks + step - 1) / step * step);
-        block = (g.height + blocks - 1) / blocks;
-    }
-    const int64_t together =
-        blocks > 1
-            ? 1
-            : std::max<int64_t>(1, std::min({g.n, 196 / (g.height * g.width),
-                                             (int64_t{96} << 10) / (g.height * row_floats)}));
+    const Cut cut = cut_images(g, row_floats, groups * panels.rows * panels.columns);
+    const int64_t block = cut.block, blocks = cut.blocks, together = cut.together;
     const int64_t places = blocks > 1 ? g.n * blocks : (g.n + together - 1) / together;
     const int64_t all_panels = groups * panels.count();
     const int64_t shares = std::min(all_panels, std::max<int64_t>(1, (8 + places - 1) / places));
@@ -282,23 +289,10 @@ void forward_direct_from(const Conv& c, const Prologue* prologue, const Array& x
     // pixels.
     const bool dense = yp == c.oc && (!epilogue.residual || epilogue.residual_row == c.oc);
     const int64_t merged = whole_rows && dense ? merged_pixels(c) : 1;
-    TapGrid g{x.f32(),
-              xp,
-              prologue,
-              c.n,
-              c.ih,
-              c.iw,
-              c.ic,
-              c.oh,
-              c.ow / merged,
-              c.stride_h,
-              merged * c.stride_w,
-              1,
-              {}};
-    if (whole_rows) g.window = (merged - 1) * c.stride_w + c.kw;
-    for (int64_t kh = 0; kh < c.kh; ++kh)
-        for (int64_t kw = 0; kw < (whole_rows ? 1 : c.kw); ++kw)
-            g.taps.emplace_back(kh * c.dilation_h - c.pad_top, kw * c.dilation_w - c.pad_left);
+    TapGrid g = forward_grid(c, x, prologue, whole_rows);
+    g.width /= merged;
+    g.window += (merged - 1) * c.stride_w;
+    g.stride_w *= merged;
     const Panels panels(merged > 1 ? c.kh * g.window * icg : depth, merged * ocg,
                         Panels::tiles_of_lines(g.width));
     PackedGroups packed;

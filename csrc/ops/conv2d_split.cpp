@@ -209,11 +209,7 @@ void forward_split_from(const Conv& c, const Prologue* prologue, const Array& x,
     const SplitFactor filters = split_weight(w, taps, depth, c.oc, 1, c.kh * c.kw * c.ic);
     bool finite;
     if (cells) {
-        TapGrid g{x.f32(), pixel_stride(x), prologue,   c.n,    c.ih, c.iw, c.ic, c.oh,
-                  c.ow,    c.stride_h,      c.stride_w, window, {}};
-        for (int64_t t = 0; t < c.kh * c.kw; t += window)
-            g.taps.emplace_back(t / c.kw * c.dilation_h - c.pad_top,
-                                t % c.kw * c.dilation_w - c.pad_left);
+        const TapGrid g = forward_grid(c, x, prologue, window > 1);
         finite = run_cells(g, filters, y.f32(), pixel_stride(y), epilogue);
     } else {
         ZeroPixel zeros(c.ic);
