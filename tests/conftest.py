@@ -40,6 +40,13 @@ settings.register_profile("explore", settings.get_profile("suite"), max_examples
 settings.load_profile("suite")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped, a line each, to the file ENGINE_SKIPPED_TESTS names: `pytest @FILE` runs just that."""
+    if path := os.environ.get("ENGINE_SKIPPED_TESTS"):
+        skipped = {report.nodeid for report in terminalreporter.stats.get("skipped", [])}
+        Path(path).write_text("".join(f"{name}\n" for name in sorted(skipped)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _away_from_the_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An unbuilt source tree in the working directory would be imported by child processes first."""

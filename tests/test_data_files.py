@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torchvision_models import import_torchvision, needs_torchvision
 
 from engine.data import (
     ArrayDataset,
@@ -179,7 +180,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "all"
 
 
-def test_image_folder_is_torchvisions(folder: Path) -> None:
+def test_image_folder_has_a_class_for_each_folder(folder: Path) -> None:
     data = ImageFolder(folder)
     assert data.classes == ("cat", "dog", "eel")
     assert data.class_to_idx == {"cat": 0, "dog": 1, "eel": 2}
@@ -195,16 +196,17 @@ def test_image_folder_is_torchvisions(folder: Path) -> None:
     assert doubled[8] == ((23, 28, 3), 4)
     only = ImageFolder(folder, is_valid_file=lambda path: path.endswith("0.JPG"), loader=os.path.basename)
     assert [only[i] for i in range(3)] == [("0.JPG", 0), ("0.JPG", 1), ("0.JPG", 2)]
-    from torchvision_models import AVAILABLE, import_torchvision
 
-    if AVAILABLE:
-        import_torchvision()
-        from torchvision.datasets import ImageFolder as Theirs
 
-        theirs = Theirs(str(folder))
-        assert theirs.samples == data.samples
-        for i in range(len(data)):
-            np.testing.assert_array_equal(data[i][0], np.asarray(theirs[i][0]))
+@needs_torchvision
+def test_image_folder_is_torchvisions(folder: Path) -> None:
+    import_torchvision()
+    from torchvision.datasets import ImageFolder as Theirs
+
+    data, theirs = ImageFolder(folder), Theirs(str(folder))
+    assert theirs.samples == data.samples
+    for i in range(len(data)):
+        np.testing.assert_array_equal(data[i][0], np.asarray(theirs[i][0]))
 
 
 def test_folders_without_images_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from loopback import Server, serving
+from torchvision_models import import_torchvision, needs_torchvision
 
 from engine.data import CIFAR10, CIFAR100, MNIST, DataLoader, FashionMNIST, Normalize, RandomCrop
 from engine.data.standard import read_idx
@@ -100,18 +101,23 @@ def test_idx_files_are_read_where_torchvision_has_them(tmp_path: Path, kind: Any
         assert image.shape == (28, 28, 1)
         assert isinstance(label, int)
     assert len(data.classes) == len(data.class_to_idx) == 10
-    from torchvision_models import AVAILABLE, import_torchvision
 
-    if AVAILABLE and not flat and not packed:
-        import_torchvision()
-        from torchvision import datasets
 
-        theirs = getattr(datasets, kind.__name__)(str(tmp_path), train=True)
-        ours = kind(tmp_path)
-        np.testing.assert_array_equal(theirs.data.numpy(), ours.data[..., 0])
-        assert theirs.targets.tolist() == ours.targets.tolist()
-        assert tuple(theirs.classes) == tuple(ours.classes)
-        assert [tuple(entry) for entry in theirs.resources] == list(kind.resources)
+@needs_torchvision
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
+def test_idx_files_are_torchvisions(tmp_path: Path, kind: Any) -> None:
+    import_torchvision()
+    from torchvision import datasets
+
+    folder = tmp_path / kind.__name__ / "raw"
+    folder.mkdir(parents=True)
+    for name, content in digits_files().items():
+        (folder / name).write_bytes(content)
+    ours, theirs = kind(tmp_path), getattr(datasets, kind.__name__)(str(tmp_path), train=True)
+    np.testing.assert_array_equal(theirs.data.numpy(), ours.data[..., 0])
+    assert theirs.targets.tolist() == ours.targets.tolist()
+    assert tuple(theirs.classes) == tuple(ours.classes)
+    assert [tuple(entry) for entry in theirs.resources] == list(kind.resources)
 
 
 def test_transforms_of_standard_data(tmp_path: Path) -> None:
@@ -228,11 +234,8 @@ def test_cifar_is_downloaded_unpacked_and_read(
     np.testing.assert_array_equal(flat.data, test.data)
 
 
+@needs_torchvision
 def test_official_addresses_and_digests_are_torchvisions() -> None:
-    from torchvision_models import AVAILABLE, import_torchvision
-
-    if not AVAILABLE:
-        pytest.skip("torchvision is not installed")
     import_torchvision()
     from torchvision import datasets
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loopback import Server, serving
-from torchvision_models import AVAILABLE, import_torchvision
+from torchvision_models import import_torchvision, needs_torchvision
 
 import engine
 from engine import models
@@ -113,7 +113,7 @@ def test_torch_takes_the_tuned_model(server: Server, original: models.Model, tmp
             np.testing.assert_array_equal(value.numpy(), own[name].numpy())
 
 
-@pytest.mark.skipif(not AVAILABLE, reason="torch and torchvision are not installed")
+@needs_torchvision
 @pytest.mark.parametrize("name", ["resnet18", "mnasnet0_5", "shufflenet_v2_x0_5", "regnet_y_400mf"])
 def test_torchvision_takes_the_weights_and_gives_them_back(name: str, tmp_path: Path) -> None:
     """Its classes look at the versions in the file: of batch norms, and of MNASNet's layout."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchvision_models import AVAILABLE, import_torchvision
+from torchvision_models import import_torchvision, needs_torchvision
 
 import engine
 from engine.data import SampleRandom, transforms as T
@@ -16,7 +16,6 @@ from engine.data.random import Stream
 from engine.data.transforms import functional as F
 from engine.data.transforms.auto import _AUTO, _RAND, _TRIVIAL, IMAGENET, apply_operation
 
-needs_torchvision = pytest.mark.skipif(not AVAILABLE, reason="torchvision is not installed")
 needs_pillow = pytest.mark.skipif(importlib.util.find_spec("PIL") is None, reason="Pillow is not installed")
 
 

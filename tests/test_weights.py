@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision_models import AVAILABLE, import_torchvision
+from torchvision_models import import_torchvision, needs_torchvision
 
 import engine
 from engine import models
@@ -93,9 +93,6 @@ def test_the_table_agrees_with_the_recorded_models() -> None:
     for row in TABLE:
         if row["model"] not in ("xception", "googlenet"):  # that number is without the auxiliary heads
             assert row["params"] == recorded[row["model"]]["parameters"], row["model"]
-
-
-needs_torchvision = pytest.mark.skipif(not AVAILABLE, reason="torch and torchvision are not installed")
 
 
 @needs_torchvision

@@ -12,8 +12,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 
 AVAILABLE = all(importlib.util.find_spec(name) is not None for name in ("torch", "torchvision"))
+needs_torchvision = pytest.mark.skipif(not AVAILABLE, reason="torch and torchvision are not installed")
 PERIOD = 1_000_003  # of the random numbers, a prime; drawing gigabytes would take longer than the networks
 
 
