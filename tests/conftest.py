@@ -41,9 +41,9 @@ settings.load_profile("suite")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was skipped, a line each, to the file ENGINE_SKIPPED_TESTS names: `pytest @FILE` runs just that."""
+    """Tests skipped in any case, a line each, to the file ENGINE_SKIPPED_TESTS names: `pytest @FILE` runs just them."""
     if path := os.environ.get("ENGINE_SKIPPED_TESTS"):
-        skipped = {report.nodeid for report in terminalreporter.stats.get("skipped", [])}
+        skipped = {report.nodeid.split("[")[0] for report in terminalreporter.stats.get("skipped", [])}
         Path(path).write_text("".join(f"{name}\n" for name in sorted(skipped)))
 
 
