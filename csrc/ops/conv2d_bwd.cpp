@@ -80,24 +80,8 @@ void data_columns(const Conv& c, const Array& dy, const Array& w, const Array& d
                          std::fill_n(image, height * width, 0.0f);
                          for (int64_t first = 0; first < c.oh; first += block) {
                              const int64_t rows = std::min(block, c.oh - first);
-                             const int64_t tap = 0;
-                             GemmArgs g{};
-                             g.a = dy.f32() + (n * c.oh + first) * c.ow * gp;
-                             g.a_row = gp;
-                             g.a_depth = 1;
-                             g.taps = &tap;
-                             g.tap_count = 1;
-                             g.depth = c.oc;
-                             g.c_row = window;
-                             g.rows = rows * c.ow;
-                             for (int64_t p = 0; p < panels.count(); ++p) {
-                                 g.b = packed->f32() + panels.offset(p);
-                                 g.b_row = panels.width(p);
-                                 g.c = product + p * panels.full_width();
-                                 g.columns = panels.columns_of(p);
-                                 g.vectors = panels.vectors_of(p);
-                                 kernels().gemm(g);
-                             }
+                             multiply_panels(dy.f32() + (n * c.oh + first) * c.ow * gp, gp,
+                                             rows * c.ow, panels, packed->f32(), product, window);
                              kernels().add_windows({product, rows, c.ow, c.kh, segment,
                                                     image + first * c.stride_h * width, width,
                                                     c.stride_h, c.dilation_h, c.stride_w * c.ic,

@@ -227,7 +227,6 @@ void data_sparse(const Conv& c, const Array& dy, const Array& w, const Array& dx
     const auto packed = pack_weight(w, panels, c.ic, 1, 5);
     const size_t pixel_bytes = static_cast<size_t>(c.ic) * sizeof(float);
     parallel_for(c.n * c.ih, [&](int64_t begin, int64_t end, int) {
-        const int64_t tap = 0;
         for (int64_t row = begin; row < end; ++row) {
             const int64_t n = row / c.ih, ih = row % c.ih, oh = ih / c.stride_h;
             const bool reached = ih % c.stride_h == 0 && oh < c.oh;
@@ -236,23 +235,8 @@ void data_sparse(const Conv& c, const Array& dy, const Array& w, const Array& dx
                 if (!reached || iw % c.stride_w || iw / c.stride_w >= c.ow)
                     std::memset(to + iw * xp, 0, pixel_bytes);
             if (!reached) continue;
-            GemmArgs g{};
-            g.a = dy.f32() + (n * c.oh + oh) * c.ow * gp;
-            g.a_row = gp;
-            g.a_depth = 1;
-            g.taps = &tap;
-            g.tap_count = 1;
-            g.depth = c.oc;
-            g.c_row = c.stride_w * xp;
-            g.rows = c.ow;
-            for (int64_t p = 0; p < panels.count(); ++p) {
-                g.b = packed->f32() + panels.offset(p);
-                g.b_row = panels.width(p);
-                g.c = to + p * panels.full_width();
-                g.columns = panels.columns_of(p);
-                g.vectors = panels.vectors_of(p);
-                kernels().gemm(g);
-            }
+            multiply_panels(dy.f32() + (n * c.oh + oh) * c.ow * gp, gp, c.ow, panels, packed->f32(),
+                            to, c.stride_w * xp);
         }
     });
 }

@@ -53,6 +53,28 @@ int64_t Panels::columns_of(int64_t p) const {
     return std::min(full_width(), columns - p * full_width());
 }
 
+void multiply_panels(const float* a, int64_t a_row, int64_t rows, const Panels& panels,
+                     const float* packed, float* c, int64_t c_row) {
+    const int64_t tap = 0;
+    GemmArgs g{};
+    g.a = a;
+    g.a_row = a_row;
+    g.a_depth = 1;
+    g.taps = &tap;
+    g.tap_count = 1;
+    g.depth = panels.rows;
+    g.c_row = c_row;
+    g.rows = rows;
+    for (int64_t p = 0; p < panels.count(); ++p) {
+        g.b = packed + panels.offset(p);
+        g.b_row = panels.width(p);
+        g.c = c + p * panels.full_width();
+        g.columns = panels.columns_of(p);
+        g.vectors = panels.vectors_of(p);
+        kernels().gemm(g);
+    }
+}
+
 std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source, int64_t row,
                                        int64_t column) {
     auto packed = std::make_shared<Workspace>(panels.bytes());

@@ -34,6 +34,10 @@ struct Panels {
     }
 };
 
+// C = A * B on the calling thread; A's rows are as long as B has rows.
+void multiply_panels(const float* a, int64_t a_row, int64_t rows, const Panels& panels,
+                     const float* packed, float* c, int64_t c_row);
+
 // Element (q, j) of the operand is source[q * row + j * column].
 std::shared_ptr<Workspace> pack_panels(const Panels& panels, const float* source, int64_t row,
                                        int64_t column);
